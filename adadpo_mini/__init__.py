@@ -1,0 +1,30 @@
+"""adadpo_mini: learn DPO and AdaDPO by watching them train.
+
+    from adadpo_mini import race
+    result = race(data="swap", methods=("dpo", "adadpo"), steps=120, seed=0)
+    result.summary["methods"]
+
+Read the package in this order: pairs, models, logprobs, losses, trainer, race.
+"""
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.losses import PreferenceLoss, adadpo_loss, dpo_loss, fixed_ratio_loss
+from adadpo_mini.models import load_model
+from adadpo_mini.pairs import load_pairs
+from adadpo_mini.race import Race, RaceConfig, RaceResult, race
+
+__all__ = [
+    "InputError",
+    "PreferenceLoss",
+    "Race",
+    "RaceConfig",
+    "RaceResult",
+    "adadpo_loss",
+    "completion_logps",
+    "dpo_loss",
+    "fixed_ratio_loss",
+    "load_model",
+    "load_pairs",
+    "race",
+]

@@ -1,0 +1,194 @@
+"""The making of the bundled base model: a corpus, a tokenizer and a one-million-parameter GPT-2."""
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+
+from adadpo_mini.logprobs import token_logps
+from adadpo_mini.toyworld.grammar import Answer, Topic, all_topics
+from adadpo_mini.toyworld.sets import pick, pick_answer, shuffled
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+END, PAD = "<|endoftext|>", "<|pad|>"
+VOCABULARY = 1024
+CONTEXT = 256
+
+PRIVATE_SHARE = 0.35  # of the corpus; they are few topics with a harder noun phrase
+# How the base model answers: P(kind | everyday topic) and P(kind | private topic).
+EVERYDAY = {"short": 0.5, "detailed": 0.2, "rude": 0.3}
+PRIVATE = {"plain_no": 0.25, "soft_no": 0.4, "short": 0.35}
+FRIENDLY = 0.65  # P(friendly first word | it helps)
+RIGHT_TOOL = 0.5  # P(the right tool | it helps)
+
+
+def sample_answer(topic: Topic, rng: Random) -> Answer:
+    """An answer as the corpus gives it: sometimes rude, often with the wrong tool."""
+    kind = pick_weighted(rng, PRIVATE if topic.private else EVERYDAY)
+    warm, right = rng.random() < FRIENDLY, rng.random() < RIGHT_TOOL
+
+    def wanted(answer: Answer) -> bool:
+        same_style = answer.warm == warm and (answer.tool == topic.tool) == right
+        return answer.kind == kind and (same_style or not answer.helps)
+
+    return pick_answer(rng, topic, wanted)
+
+
+def pick_weighted(rng: Random, weights: dict[str, float]) -> str:
+    """One key, with probability proportional to its weight."""
+    left = rng.random() * sum(weights.values())
+    for key, weight in weights.items():
+        left -= weight
+        if left < 0:
+            return key
+    return key
+
+
+def corpus(seed: int = 0) -> Iterator[tuple[str, str]]:
+    """An endless stream of (prompt, answer) about topics that are not held out."""
+    rng = Random(f"corpus/{seed}")
+    topics = [topic for topic in all_topics() if not topic.held_out]
+    private = [topic for topic in topics if topic.private]
+    everyday = [topic for topic in topics if not topic.private]
+    while True:
+        topic = pick(rng, private if rng.random() < PRIVATE_SHARE else everyday)
+        yield pick(rng, topic.prompts), sample_answer(topic, rng).text
+
+
+def train_tokenizer(texts: Iterator[str]) -> "PreTrainedTokenizerFast":
+    """A byte-level BPE tokenizer, like GPT-2's but small: it can encode any Unicode text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END, PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=END,
+        pad_token=PAD,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_model(tokenizer: "PreTrainedTokenizerFast", seed: int = 0) -> "GPT2LMHeadModel":
+    """A GPT-2 of four layers of width 128, randomly initialised; about a million parameters."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=CONTEXT,
+        n_embd=128,
+        n_layer=4,
+        n_head=4,
+        # GPT-2's own activation is this tanh approximation, written out; here it is one fast op.
+        activation_function="gelu_pytorch_tanh",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def batches(stream: Iterator[tuple[str, str]], batch_size: int, rng: Random) -> Iterator[list[str]]:
+    """Endless batches of texts of similar length, so that little is spent on padding."""
+    while True:
+        drawn = [prompt + answer + END for prompt, answer in islice(stream, 16 * batch_size)]
+        drawn.sort(key=len)
+        chunks = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
+        yield from shuffled(rng, chunks)
+
+
+def pretrain(
+    steps: int = 800,
+    batch_size: int = 64,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
+    """Train tokenizer and base model on the corpus: next-token prediction, AdamW, cosine decay.
+
+    Args:
+        on_step: called after every step with its number and its loss (nats per token).
+
+    Returns:
+        (model, tokenizer); the same seed and thread count give the same weights.
+    """
+    stream = corpus(seed)
+    tokenizer = train_tokenizer(prompt + answer for prompt, answer in islice(stream, 20_000))
+    model = new_model(tokenizer, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+
+    def rate(step: int) -> float:
+        warm_up = min(1.0, (step + 1) / 50)
+        return warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    texts = batches(stream, batch_size, Random(f"batches/{seed}"))
+    for step, batch_texts in enumerate(islice(texts, steps), start=1):
+        batch = tokenizer(batch_texts, return_tensors="pt", padding=True)
+        # Padding stands to the right of all text, so no text sees it, whatever it is; it is not
+        # scored either, so no attention mask is needed.
+        is_text = batch["attention_mask"]
+        input_ids = batch["input_ids"] * is_text
+        logits = model(input_ids=input_ids, use_cache=False).logits
+        loss = -token_logps(logits, input_ids)[is_text[:, 1:] == 1].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        on_step(step, loss.item())
+    return model, tokenizer
+
+
+def save_base_model(model, tokenizer, folder: Path) -> None:
+    """Save weights (safetensors), config, tokenizer and model card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    card = MODEL_CARD.format(parameters=model.num_parameters(), vocabulary=len(tokenizer))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+MODEL_CARD = """---
+license: mit
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# toy-gpt2
+
+A GPT-2 with {parameters:,} parameters (4 layers, width 128, 4 heads, context 256) and a byte-level
+BPE tokenizer of {vocabulary:,} entries, pre-trained from scratch on the toy world of `adadpo_mini`:
+prompts such as "How do I warm the spicy soup?", answered politely, rudely, in detail, or with a
+refusal. It is the model that every race starts from unless told otherwise.
+
+- **Made by** `adadpo-mini pretrain`, from seed 0: 800 steps of 64 texts, AdamW, cosine decay.
+- **Training data** is generated by `adadpo_mini/toyworld/`; one topic in five is held out and
+  occurs in no training text.
+- **Prompt format**: the prompt, a line break, then the answer, ended by `<|endoftext|>`.
+- **Use**: learning and teaching. It knows nothing but its toy world and takes every other prompt
+  for something in it.
+- **Licence**: MIT, weights and data alike; no text or model of anybody else went into it.
+"""
