@@ -1,0 +1,99 @@
+"""Every Plotly figure. A method is a colour, the chosen side solid, the rejected side dashed."""
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from adadpo_mini.trainer import Event
+
+LABELS = {"dpo": "DPO", "adadpo": "AdaDPO", "fixed_ratio": "fixed ratio"}
+# From Okabe and Ito's palette, told apart with every common colour vision; the blue is lightened
+# so that it also stands out on a dark page.
+COLOURS = {"dpo": "#D55E00", "adadpo": "#2A86CC", "fixed_ratio": "#009E73"}
+DASHES = {"chosen": "solid", "rejected": "dash"}
+
+
+def trajectory_figure(events: Mapping[str, Sequence[Event]]) -> go.Figure:
+    """Chosen and rejected log-prob trajectories, one pair of curves a method.
+
+    Plots `eval_shift/chosen` and `eval_shift/rejected`, the mean over held-out pairs of
+    log π_θ − log π_ref, in nats per completion, against the training step. The traces are named
+    "<method> chosen" and "<method> rejected" and come in that order.
+
+    Args:
+        events: a race's events by method; empty lists give empty traces, to be extended live.
+    """
+    figure = go.Figure()
+    for method, log in events.items():
+        measured = [event for event in log if "eval_loss" in event]
+        for side in ("chosen", "rejected"):
+            figure.add_scatter(
+                x=[event["step"] for event in measured],
+                y=[event[f"eval_shift/{side}"] for event in measured],
+                name=f"{method} {side}",
+                meta=f"{LABELS[method]} {side}",
+                mode="lines",
+                line={"color": COLOURS[method], "dash": DASHES[side], "width": 2.5},
+                hovertemplate="step %{x}: %{y:+.2f} nats",
+            )
+    figure.add_hline(y=0, line={"color": "#888", "width": 1, "dash": "dot"})
+    figure.update_layout(
+        template="plotly_white",
+        margin={"l": 70, "r": 20, "t": 20, "b": 55},
+        height=440,
+        xaxis={"title": "training step"},
+        yaxis={"title": "change in log-prob against the reference<br>(nats per completion)"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hovermode="x unified",
+    )
+    return figure
+
+
+class LiveTrajectories:
+    """The same figure in a notebook, drawn anew as a race goes on.
+
+        live = LiveTrajectories(["dpo", "adadpo"], steps=120)
+        race("tone", steps=120, on_event=live.on_event)
+
+    It is an ordinary output of the cell that runs the race (and replaces that cell's earlier
+    outputs): drawn without a network, still there after a reload and in the saved notebook. A
+    FigureWidget is neither, and stays empty if the kernel is busy when the page asks for its state.
+
+    Needs the `notebooks` extra.
+
+    Args:
+        methods: the race's methods.
+        steps: the right end of the axis; it grows with the curves if left out.
+
+    Attributes:
+        figure: what is drawn.
+    """
+
+    def __init__(self, methods: Sequence[str], steps: int | None = None) -> None:
+        self._events: dict[str, list[Event]] = {method: [] for method in methods}
+        self._steps = steps
+        self.figure = trajectory_figure(self._events)
+
+    def on_event(self, method: str, event: Event) -> None:
+        """Add one event; redraws when all methods have reached its step."""
+        if "eval_loss" not in event:
+            return
+        self._events[method].append(event)
+        if len({len(log) for log in self._events.values()}) > 1:
+            return
+        self.figure = trajectory_figure(self._events)
+        if self._steps is not None:
+            self.figure.update_xaxes(range=[0, self._steps])
+        self._show(f"trajectories up to step {event['step']}")
+
+    def _show(self, in_words: str) -> None:
+        from IPython.display import clear_output, display
+
+        # Plotly's own display() would add a copy of plotly.js to the notebook at every redraw.
+        figure = {**self.figure.to_plotly_json(), "config": {"displaylogo": False}}
+        clear_output(wait=True)
+        display({"application/vnd.plotly.v1+json": figure, "text/plain": in_words}, raw=True)
+
+    @property
+    def widget(self) -> go.Figure:
+        return self.figure

@@ -1,0 +1,124 @@
+"""Sampling answers: streamed to a chat, from one model or several side by side, or in bulk."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.models import context_length
+
+
+@torch.no_grad()
+def sample_tokens(
+    model, prompt_ids: Tensor, *, temperature: float, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Sample one token after another from softmax(logits / temperature).
+
+    Args:
+        prompt_ids: shape (rows, time), without padding.
+        temperature: 0 takes the most likely token.
+        generator: the only source of randomness. Models sampled with equal seeds see the same
+            noise at every step, so where their predictions agree, so do their answers.
+
+    Yields:
+        The next token of every row, shape (rows,), until the context is full.
+    """
+    step_ids, cache = prompt_ids, None
+    for _ in range(context_length(model) - prompt_ids.shape[1]):
+        output = model(input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        logits = output.logits[:, -1].float()
+        if temperature > 0:
+            probabilities = (logits / temperature).softmax(-1)
+            next_ids = torch.multinomial(probabilities, 1, generator=generator)
+        else:
+            next_ids = logits.argmax(-1, keepdim=True)
+        yield next_ids.squeeze(1)
+        step_ids = next_ids
+
+
+def format_prompt(prompt: str, tokenizer) -> str:
+    """What the model reads for a typed prompt: its chat template's form, or it and a line break."""
+    prompt = prompt.strip()
+    if tokenizer.chat_template:
+        messages = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return f"{prompt}\n"
+
+
+def stream_answers(
+    models: Mapping[str, object],
+    tokenizer,
+    prompt: str,
+    *,
+    temperature: float = 0.7,
+    seed: int = 0,
+    max_new_tokens: int = 120,
+) -> Iterator[dict[str, str]]:
+    """Answer one prompt with several models at once, a token each in turn.
+
+    All models sample with the same seed. A prompt too long for the context keeps its end.
+
+    Yields:
+        The answers so far, by model name, after every round.
+    """
+    ids = tokenizer(
+        format_prompt(prompt, tokenizer), add_special_tokens=not tokenizer.chat_template
+    )
+    streams, tokens = {}, {name: [] for name in models}
+    for name, model in models.items():
+        room = max(1, context_length(model) - max_new_tokens)
+        prompt_ids = torch.tensor([ids["input_ids"][-room:]])
+        generator = torch.Generator().manual_seed(seed)
+        streams[name] = sample_tokens(
+            model, prompt_ids, temperature=temperature, generator=generator
+        )
+    for _ in range(max_new_tokens):
+        for name in list(streams):
+            token = next(streams[name], None)
+            if token is None or token.item() == tokenizer.eos_token_id:
+                del streams[name]
+            else:
+                tokens[name].append(token.item())
+        # A character of several tokens shows as U+FFFD until its last token is there.
+        yield {
+            name: tokenizer.decode(so_far, skip_special_tokens=True).rstrip("\ufffd")
+            for name, so_far in tokens.items()
+        }
+        if not streams:
+            return
+
+
+def sample_answers(
+    model,
+    tokenizer,
+    prompts: Sequence[str],
+    *,
+    temperature: float = 0.7,
+    seed: int = 0,
+    max_new_tokens: int = 120,
+) -> list[str]:
+    """One sampled answer to each prompt; prompts of equal length are sampled as one batch.
+
+    Prompts are taken as they are, like the prompts of a preference pair.
+    """
+    encoded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    by_length: dict[int, list[int]] = {}
+    for i, ids in enumerate(encoded):
+        by_length.setdefault(len(ids), []).append(i)
+    answers = [""] * len(prompts)
+    for rows in by_length.values():
+        generator = torch.Generator().manual_seed(seed)
+        batch = torch.tensor([encoded[i] for i in rows])
+        stream = sample_tokens(model, batch, temperature=temperature, generator=generator)
+        done = torch.zeros(len(rows), dtype=torch.bool)
+        columns = []
+        for tokens, _ in zip(stream, range(max_new_tokens), strict=False):
+            columns.append(tokens.masked_fill(done, tokenizer.eos_token_id))
+            done |= tokens == tokenizer.eos_token_id
+            if done.all():
+                break
+        for row, ids in zip(rows, torch.stack(columns, dim=1).tolist(), strict=True):
+            end = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else None
+            answers[row] = tokenizer.decode(ids[:end], skip_special_tokens=True)
+    return answers

@@ -1,0 +1,242 @@
+"""The losses: DPO, AdaDPO, and the fixed ratio that is AdaDPO's control.
+
+Notation, for a prompt x with a chosen completion y_w and a rejected completion y_l:
+
+    u_w = log π_θ(y_w|x) − log π_ref(y_w|x)        u_l = log π_θ(y_l|x) − log π_ref(y_l|x)
+
+where log π(y|x) is the sum over the completion's tokens, its end token included. Every loss on
+this page has the form
+
+    L = −log σ(β_w·u_w − β_l·u_l)
+
+and differs from the others only in the two coefficients. This file needs torch and nothing else.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LARGEST_LOG_RATIO = 80.0  # exp(80) still fits fp32; beyond it a reported ratio says nothing more
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """A preference loss with every intermediate that a picture needs.
+
+    All but `loss` have shape (batch,); all but `loss` and `per_pair` are detached.
+
+    Attributes:
+        loss: scalar, the mean of `per_pair`; call `backward()` on it.
+        per_pair: −log σ(β_w·u_w − β_l·u_l) for each pair.
+        chosen_rewards: the raw implicit reward β·u_w, comparable between methods.
+        rejected_rewards: the raw implicit reward β·u_l.
+        beta_chosen: β_w, the coefficient that u_w got inside the sigmoid.
+        beta_rejected: β_l, the coefficient that u_l got.
+        rho: the balance ratio ρ before floor and ceiling; 1 for DPO.
+    """
+
+    loss: Tensor
+    per_pair: Tensor
+    chosen_rewards: Tensor
+    rejected_rewards: Tensor
+    beta_chosen: Tensor
+    beta_rejected: Tensor
+    rho: Tensor
+
+
+def dpo_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    ref_chosen_logps: Tensor,
+    ref_rejected_logps: Tensor,
+    *,
+    beta: float = 0.1,
+) -> PreferenceLoss:
+    """Direct preference optimisation.
+
+        L = −log σ(β·u_w − β·u_l)
+
+    Args:
+        policy_chosen_logps: log π_θ(y_w|x), summed over the completion, nats, shape (batch,).
+        policy_rejected_logps: log π_θ(y_l|x), the same.
+        ref_chosen_logps: log π_ref(y_w|x), the same, without gradient.
+        ref_rejected_logps: log π_ref(y_l|x), the same, without gradient.
+        beta: β, how strongly the policy is held to the reference.
+
+    Raises:
+        ValueError: shapes differ, or β is not positive.
+
+    Source: Rafailov et al. 2023, arXiv:2305.18290, equation 7.
+
+    >>> zero = torch.zeros(1)
+    >>> round(dpo_loss(zero, zero, zero, zero).loss.item(), 4)  # log 2: nothing learned yet
+    0.6931
+    """
+    u_w, u_l = _log_ratios(
+        policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
+    )
+    ones = torch.ones_like(u_w)
+    return _sigmoid_loss(u_w, u_l, beta, ratio=ones, rho=ones)
+
+
+def adadpo_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    ref_chosen_logps: Tensor,
+    ref_rejected_logps: Tensor,
+    *,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    ceiling: float = 2.0,
+    space: str = "ratio",
+    length_normalize: bool = True,
+    k: float = 1.0,
+    floor: float | None = None,
+) -> PreferenceLoss:
+    """Self-adaptive DPO: weigh the chosen side so that both sides are pushed equally hard.
+
+        ρ = exp(a_w/|y_w| − a_l/|y_l|)
+        L = −log σ(β_w·u_w − β_l·u_l),   β_w = β·sg[min(k·ρ, C)],   β_l = β
+
+    with a = u in ratio space and a = log π_θ in policy space; sg[·] stops the gradient. In
+    probability space DPO pushes the rejected x_l = exp(u_l) down ρ = x_w/x_l times as hard as it
+    pushes the chosen x_w = exp(u_w) up. The coefficient undoes that, up to the ceiling.
+
+    Args:
+        policy_chosen_logps: log π_θ(y_w|x), summed over the completion, nats, shape (batch,).
+        policy_rejected_logps: log π_θ(y_l|x), the same.
+        ref_chosen_logps: log π_ref(y_w|x), the same, without gradient.
+        ref_rejected_logps: log π_ref(y_l|x), the same, without gradient.
+        chosen_lengths: |y_w| in tokens, end token included, shape (batch,).
+        rejected_lengths: |y_l| in tokens, the same.
+        beta: β, how strongly the policy is held to the reference.
+        ceiling: C, the largest β_w/β_l.
+        space: "ratio" or "policy". The default is ratio, where ρ starts at 1, so that step 0 is
+            exactly DPO's.
+        length_normalize: True for the stable form above, False for the raw one, without |y|.
+        k: aim for |∂L/∂x_w| = k·|∂L/∂x_l|.
+        floor: the smallest β_w/β_l. Not in the paper; with floor = ceiling = 1 this is DPO.
+
+    Raises:
+        ValueError: shapes differ, a length is not positive, or a knob is out of range.
+
+    Source: arXiv:2605.28440. Its exact form has no ceiling and no |y|; the stable form, the
+    default here, was taken from a second-hand account of the paper's body.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> ahead = adadpo_loss(0.5 * one, zero, zero, zero, chosen_lengths=one, rejected_lengths=one)
+    >>> round(ahead.rho.item(), 4), round(ahead.beta_chosen.item(), 4)  # e^0.5, and 0.1·e^0.5
+    (1.6487, 0.1649)
+    """
+    _check_adadpo_knobs(space, ceiling, k, floor)
+    u_w, u_l = _log_ratios(
+        policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
+    )
+    lengths_w, lengths_l = _lengths(u_w, chosen_lengths, rejected_lengths)
+
+    # The ten lines that are AdaDPO. No gradient: ρ is a weight, not something to optimise.
+    with torch.no_grad():
+        a_w, a_l = (u_w, u_l) if space == "ratio" else (policy_chosen_logps, policy_rejected_logps)
+        if length_normalize:
+            a_w, a_l = a_w / lengths_w, a_l / lengths_l
+        log_rho = (a_w - a_l).to(u_w)
+        # Stay in log space until after the clamp: exp of a sum of log-probs would overflow.
+        log_floor = None if floor is None else math.log(floor)
+        log_ratio = (log_rho + math.log(k)).clamp(min=log_floor, max=math.log(ceiling))
+        ratio = log_ratio.exp()
+        rho = log_rho.clamp(max=LARGEST_LOG_RATIO).exp()
+    return _sigmoid_loss(u_w, u_l, beta, ratio=ratio, rho=rho)
+
+
+def fixed_ratio_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    ref_chosen_logps: Tensor,
+    ref_rejected_logps: Tensor,
+    *,
+    beta: float = 0.1,
+    ratio: float = 2.0,
+) -> PreferenceLoss:
+    """AdaDPO's control: the same heavier chosen side, but one constant for every pair.
+
+        L = −log σ(c·β·u_w − β·u_l)
+
+    Whatever AdaDPO does better than this is due to adapting, not to weighing the chosen more.
+    It is DPO-Shift with f = 1/c and β' = c·β. Arguments as for `dpo_loss`; `ratio` is c.
+
+    Raises:
+        ValueError: shapes differ, or β or c is not positive.
+
+    Source: the idea is DPO-Shift's, arXiv:2502.07599.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> round(fixed_ratio_loss(one, one, zero, zero).loss.item(), 4)  # −log σ(0.2 − 0.1)
+    0.6444
+    """
+    _check(ratio > 0, f"ratio must be positive, not {ratio}")
+    u_w, u_l = _log_ratios(
+        policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
+    )
+    constant = torch.full_like(u_w, ratio)
+    return _sigmoid_loss(u_w, u_l, beta, ratio=constant, rho=constant)
+
+
+LOSSES = {"dpo": dpo_loss, "adadpo": adadpo_loss, "fixed_ratio": fixed_ratio_loss}
+
+
+def _sigmoid_loss(
+    u_w: Tensor, u_l: Tensor, beta: float, *, ratio: Tensor, rho: Tensor
+) -> PreferenceLoss:
+    """−log σ(β_w·u_w − β_l·u_l) with β_w = β·ratio and β_l = β."""
+    _check(beta > 0, f"beta must be positive, not {beta}")
+    beta_chosen, beta_rejected = beta * ratio, torch.full_like(ratio, beta)
+    per_pair = -F.logsigmoid(beta_chosen * u_w - beta_rejected * u_l)
+    return PreferenceLoss(
+        loss=per_pair.mean(),
+        per_pair=per_pair,
+        chosen_rewards=beta * u_w.detach(),
+        rejected_rewards=beta * u_l.detach(),
+        beta_chosen=beta_chosen.detach(),
+        beta_rejected=beta_rejected,
+        rho=rho.detach(),
+    )
+
+
+def _log_ratios(
+    policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(u_w, u_l), in fp32 at least: half precision cannot tell 100.0 nats from 100.1."""
+    four = (policy_chosen, policy_rejected, ref_chosen, ref_rejected)
+    shapes = [tuple(t.shape) for t in four]
+    _check(
+        len(set(shapes)) == 1 and len(shapes[0]) == 1 and shapes[0][0] > 0,
+        f"the four log-probs must share one shape (batch,), not {shapes}",
+    )
+    at_least_fp32 = [t if t.dtype == torch.float64 else t.float() for t in four]
+    policy_w, policy_l, ref_w, ref_l = at_least_fp32
+    return policy_w - ref_w.detach(), policy_l - ref_l.detach()
+
+
+def _lengths(u: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+    for lengths in (chosen, rejected):
+        _check(
+            lengths.shape == u.shape and bool((lengths > 0).all()),
+            f"lengths must be positive and of shape {tuple(u.shape)}, not {lengths}",
+        )
+    return chosen.to(u), rejected.to(u)
+
+
+def _check_adadpo_knobs(space: str, ceiling: float, k: float, floor: float | None) -> None:
+    _check(space in ("ratio", "policy"), f"space must be 'ratio' or 'policy', not {space!r}")
+    _check(ceiling > 0, f"ceiling must be positive, not {ceiling}")
+    _check(k > 0, f"k must be positive, not {k}")
+    _check(floor is None or 0 < floor <= ceiling, f"floor must be in (0, ceiling], not {floor}")
+
+
+def _check(true: bool, otherwise: str) -> None:
+    if not true:
+        raise ValueError(otherwise)

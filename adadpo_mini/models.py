@@ -1,0 +1,94 @@
+"""A causal language model and its tokenizer: the bundled toy, a local folder, or a hub name."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.toyworld import data_dir
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOY = "toy"
+
+
+def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load a causal language model in fp32 with dropout off, and its tokenizer.
+
+    What lies on this machine is tried first (the bundled toy, a folder, the hub's cache); only
+    then, unless HF_HUB_OFFLINE is set, the hub. Only safetensors weights are read and no code
+    that comes with a model is run.
+
+    Args:
+        name: "toy", a folder that `save_pretrained` wrote, or a hub name such as "gpt2".
+
+    Returns:
+        (model, tokenizer). The tokenizer always has a pad token: where the model's own has none,
+        its end-of-sequence token, which is masked wherever it pads.
+
+    Raises:
+        InputError: nothing loadable under that name, with the reason in one sentence.
+    """
+    source = str(data_dir() / "models" / "toy-gpt2") if str(name) == TOY else str(name)
+    if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise InputError(f"{source}: there is no such folder; give a folder with a saved model.")
+    from safetensors import SafetensorError
+
+    try:
+        return _load(source, offline=True)
+    except (OSError, ValueError, SafetensorError) as offline_error:
+        if Path(source).is_dir():
+            raise InputError(f"{source}: {_first_line(offline_error)}") from offline_error
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
+        raise InputError(
+            f"model {source!r} is neither a folder here nor in the hub's cache, and HF_HUB_OFFLINE "
+            "is set: unset it to download the model, or give a local folder (or 'toy')."
+        )
+    try:
+        return _load(source, offline=False)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"model {source!r} is not on this machine and could not be had from the hub: check "
+            "the name and the network, or give a local folder (or 'toy')."
+        ) from error
+
+
+def _load(source: str, offline: bool) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # one for reading 50 tensors and one for writing them
+    options = {"local_files_only": offline, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, use_safetensors=True, dtype=torch.float32, **options
+    )
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"{source}: its tokenizer has no end-of-sequence token, so a completion cannot be "
+            "ended; set eos_token in its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    switch_dropout_off(model)
+    return model, tokenizer
+
+
+def switch_dropout_off(model) -> None:
+    """Set every dropout to 0: with the same weights, policy and reference must agree exactly."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
+def context_length(model) -> int:
+    """The longest sequence, in tokens, that the model takes."""
+    return getattr(model.config, "max_position_embeddings", None) or 1 << 30
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,212 @@
+"""One method, one step: batch → log-probs → loss → update → event."""
+
+import inspect
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.losses import LOSSES, PreferenceLoss
+from adadpo_mini.pairs import PairBatch, TokenizedPair, make_batch
+
+Event = dict[str, float]
+"""What is known about one training step: a flat dict of numbers. See `Trainer.step`."""
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """A batch of B pairs with their log-probs under the reference, each of shape (B,), nats."""
+
+    rows: PairBatch
+    ref_chosen_logps: Tensor
+    ref_rejected_logps: Tensor
+
+
+class ScoredPairs:
+    """Tokenised pairs whose log-probs under the reference are computed once, when first asked for.
+
+    A pair is scored together with the batch in which it is first trained on. So an untrained
+    policy's log-probs equal the reference's to the last bit, whatever the machine's matrix
+    kernels do with batches of different shapes, and u = 0 and ρ = 1 hold exactly at step 0.
+    """
+
+    def __init__(self, reference, pairs: Sequence[TokenizedPair]) -> None:
+        self.pairs = pairs
+        self._reference = reference
+        self._scores = torch.full((2, len(pairs)), torch.nan)  # chosen, rejected
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @torch.no_grad()
+    def batch(self, indices: Sequence[int]) -> ScoredBatch:
+        """The pairs at these indices, as a batch."""
+        rows = make_batch([self.pairs[i] for i in indices])
+        known = self._scores[:, indices]
+        if known.isnan().any():
+            logps = completion_logps(self._reference, rows.input_ids, rows.completion_mask)
+            known = torch.where(known.isnan(), logps.view(2, -1).float(), known)
+            self._scores[:, indices] = known
+        chosen, rejected = known
+        return ScoredBatch(rows, chosen, rejected)
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss on a batch, and what it was computed from; all tensors of shape (B,)."""
+
+    loss: PreferenceLoss
+    chosen_logps: Tensor
+    rejected_logps: Tensor
+    chosen_shift: Tensor  # log π_θ − log π_ref, nats per completion
+    rejected_shift: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+
+
+class Trainer:
+    """Trains one model with one method.
+
+    Args:
+        model: the policy; it is updated in place and starts equal to the reference.
+        method: a key of `LOSSES`.
+        learning_rate: AdamW's, constant, without weight decay.
+        knobs: β and such, by the names of the losses' parameters; those that this method's loss
+            does not know are ignored.
+        max_grad_norm: gradients are scaled down to this norm.
+    """
+
+    def __init__(
+        self,
+        model,
+        method: str,
+        *,
+        learning_rate: float,
+        knobs: Mapping[str, object],
+        max_grad_norm: float = 1.0,
+    ) -> None:
+        self.model = model
+        self.method = method
+        self.learning_rate = learning_rate
+        self.max_grad_norm = max_grad_norm
+        self._loss = LOSSES[method]
+        parameters = inspect.signature(self._loss).parameters
+        self._needs_lengths = "chosen_lengths" in parameters
+        self._ceiling = knobs.get("ceiling") if "ceiling" in parameters else None
+        self._knobs = {name: value for name, value in knobs.items() if name in parameters}
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+        self.steps = 0
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def compute_loss(self, batch: ScoredBatch) -> BatchLoss:
+        """Log-probs of chosen and rejected in one forward pass, and the method's loss."""
+        rows = batch.rows
+        logps = completion_logps(self.model, rows.input_ids, rows.completion_mask)
+        chosen_logps, rejected_logps = logps.chunk(2)
+        chosen_lengths, rejected_lengths = rows.lengths.chunk(2)
+        lengths = {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}
+        loss = self._loss(
+            chosen_logps,
+            rejected_logps,
+            batch.ref_chosen_logps,
+            batch.ref_rejected_logps,
+            **(lengths if self._needs_lengths else {}),
+            **self._knobs,
+        )
+        return BatchLoss(
+            loss,
+            chosen_logps.detach(),
+            rejected_logps.detach(),
+            chosen_logps.detach() - batch.ref_chosen_logps,
+            rejected_logps.detach() - batch.ref_rejected_logps,
+            chosen_lengths,
+            rejected_lengths,
+        )
+
+    def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
+        """Measure the model on a batch it has not been trained on yet, then train on the batch.
+
+        The event describes the model as it was before this update. So the event of step 0 is
+        about the untrained model, that of step t about the model after t updates, and with
+        `update=False` the model stays as it is.
+
+        Returns:
+            step: updates done so far. num_tokens: tokens in those updates' batches.
+            loss, logps/…, rewards/…: see `describe`. grad_norm: before clipping. learning_rate.
+
+        Raises:
+            FloatingPointError: the loss is not a finite number; the model was not updated.
+        """
+        began = time.perf_counter()
+        result = self.compute_loss(batch)
+        if not torch.isfinite(result.loss.loss):
+            raise FloatingPointError(
+                f"{self.method}: the loss is {result.loss.loss.item()} after {self.steps} steps; "
+                "training has diverged, lower the learning rate."
+            )
+        result.loss.loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        event = {
+            "step": self.steps,
+            "learning_rate": self.learning_rate,
+            "grad_norm": grad_norm.item(),
+            "num_tokens": self.tokens,
+            **describe(result, self._ceiling),
+        }
+        if update:
+            self._optimizer.step()
+            self.steps += 1
+            self.tokens += batch.rows.num_tokens
+        self._optimizer.zero_grad()
+        self.seconds += time.perf_counter() - began
+        return event
+
+    @torch.no_grad()
+    def evaluate(self, batch: ScoredBatch) -> Event:
+        """The same measurements on a held-out batch, each name with the prefix `eval_`."""
+        began = time.perf_counter()
+        measured = describe(self.compute_loss(batch), self._ceiling)
+        self.seconds += time.perf_counter() - began
+        return {f"eval_{name}": value for name, value in measured.items()}
+
+
+def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
+    """What a batch's loss says, averaged over its pairs.
+
+    Returns:
+        loss: nats.
+        logps/chosen, logps/rejected: log π_θ summed over the completion, nats.
+        rewards/chosen, rewards/rejected: the raw implicit rewards β·u.
+        rewards/margins: their difference. rewards/accuracies: share of pairs with u_w > u_l.
+        shift/chosen, shift/rejected: u, the change against the reference, nats per completion.
+        ada/rho: β_w/β_l as used, after floor and ceiling. ada/ceiling_share: share of pairs for
+            which it is the ceiling.
+        balance/ratio: |∂L/∂x_w| / |∂L/∂x_l| for per-token x = exp(u/|y|), the geometric mean over
+            pairs of (β_w/β_l)·(x_l/x_w). Below 1 the rejected is pushed harder. As in AdaDPO's own
+            ρ, the factor |y_w|/|y_l| that unequal lengths would add is left out.
+    """
+    loss = result.loss
+    ratio = loss.beta_chosen / loss.beta_rejected
+    log_x_w = result.chosen_shift / result.chosen_lengths
+    log_x_l = result.rejected_shift / result.rejected_lengths
+    at_ceiling = ratio > (ceiling or math.inf) * (1 - 1e-6)
+    values = {
+        "loss": loss.loss,
+        "logps/chosen": result.chosen_logps,
+        "logps/rejected": result.rejected_logps,
+        "rewards/chosen": loss.chosen_rewards,
+        "rewards/rejected": loss.rejected_rewards,
+        "rewards/accuracies": (result.chosen_shift > result.rejected_shift).float(),
+        "rewards/margins": loss.chosen_rewards - loss.rejected_rewards,
+        "shift/chosen": result.chosen_shift,
+        "shift/rejected": result.rejected_shift,
+        "ada/rho": ratio,
+        "ada/ceiling_share": at_ceiling.float(),
+        "balance/ratio": (ratio.log() + log_x_l - log_x_w).mean().exp(),
+    }
+    return {name: value.mean().item() for name, value in values.items()}

@@ -1,0 +1,55 @@
+"""The trajectory figure: names, colours, dashes, units."""
+
+from adadpo_mini.figures import COLOURS, LiveTrajectories, trajectory_figure
+from adadpo_mini.losses import LOSSES
+
+
+def event(step, chosen, rejected, measured=True):
+    extra = {"eval_loss": 0.5, "eval_shift/chosen": chosen, "eval_shift/rejected": rejected}
+    return {"step": step, "loss": 0.6, **(extra if measured else {})}
+
+
+LOG = [event(0, 0.0, 0.0), event(1, 9.0, 9.0, measured=False), event(2, -1.0, -5.0)]
+
+
+def traces(figure):
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_a_method_is_a_colour_and_the_rejected_side_is_dashed():
+    drawn = traces(trajectory_figure({"dpo": LOG, "adadpo": LOG}))
+    assert list(drawn) == ["dpo chosen", "dpo rejected", "adadpo chosen", "adadpo rejected"]
+    assert drawn["dpo chosen"].line.color == drawn["dpo rejected"].line.color == COLOURS["dpo"]
+    assert drawn["adadpo chosen"].line.color == COLOURS["adadpo"] != COLOURS["dpo"]
+    assert [trace.line.dash for trace in drawn.values()] == ["solid", "dash"] * 2
+
+
+def test_only_held_out_measurements_are_drawn():
+    drawn = traces(trajectory_figure({"dpo": LOG}))
+    assert list(drawn["dpo chosen"].x) == [0, 2] and list(drawn["dpo chosen"].y) == [0.0, -1.0]
+    assert list(drawn["dpo rejected"].y) == [0.0, -5.0]
+
+
+def test_the_axes_say_what_and_in_which_unit():
+    layout = trajectory_figure({"dpo": []}).layout
+    assert layout.xaxis.title.text == "training step"
+    assert "nats per completion" in layout.yaxis.title.text
+
+
+def test_every_method_has_a_colour_of_its_own_and_empty_logs_give_empty_curves():
+    drawn = traces(trajectory_figure({method: [] for method in LOSSES}))
+    assert len(drawn) == 2 * len(LOSSES) and not any(trace.x or trace.y for trace in drawn.values())
+    assert len({trace.line.color for trace in drawn.values()}) == len(LOSSES)
+    assert not trajectory_figure({}).data
+
+
+def test_the_notebooks_figure_grows_when_all_methods_have_reached_a_step():
+    live = LiveTrajectories(["dpo", "adadpo"])
+    live.on_event("dpo", LOG[0])
+    assert not live.widget.data[0].x
+    live.on_event("adadpo", LOG[0])
+    live.on_event("dpo", LOG[1])
+    assert list(live.widget.data[0].x) == [0]
+    for method in ("dpo", "adadpo"):
+        live.on_event(method, LOG[2])
+    assert traces(live.widget)["adadpo rejected"].y == (0.0, -5.0)
