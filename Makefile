@@ -1,0 +1,59 @@
+# make demo | test | lab | bench | lint: each sets up what it needs once, and nothing twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+SETUP_FILES := pyproject.toml constraints.txt
+
+export GRADIO_ANALYTICS_ENABLED := False
+# These stand in the way of nothing that is asked for; without them a test may reach for the hub.
+TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: demo test lab bench lint results screenshot clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m app
+
+test: $(VENV)/.dev
+	$(TEST_ENV) $(BIN)/python -m pytest
+
+lab: $(VENV)/.lab
+	$(BIN)/python tutorials/build.py
+	$(BIN)/jupyter lab tutorials/00_start_here.ipynb
+
+bench: $(VENV)/.dev
+	$(TEST_ENV) $(BIN)/python -m tests.bench.page
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tutorials/build.py --check
+
+# The table in the README, from scratch; a killed sweep goes on where it stopped.
+results: $(VENV)/.dev
+	$(BIN)/adadpo-mini sweep --out data/results/shifts.csv
+	$(BIN)/adadpo-mini table data/results/shifts.csv --into README.md
+
+screenshot: $(VENV)/.dev
+	$(TEST_ENV) $(BIN)/python -m tests.browser.screenshot
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "adadpo_mini needs Python 3.11 or newer; try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python $(SETUP_FILES)
+	$(PIP) -c constraints.txt -e ".[app]"
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.python $(SETUP_FILES)
+	$(PIP) -c constraints.txt -e ".[notebooks]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python $(SETUP_FILES)
+	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,trl]"
+	@touch $@ $(VENV)/.demo $(VENV)/.lab

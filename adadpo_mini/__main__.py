@@ -1,0 +1,8 @@
+"""`python -m adadpo_mini` is `adadpo-mini`."""
+
+import sys
+
+from adadpo_mini.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""What the command line shows: a live progress line, the closing table, answers side by side."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from adadpo_mini.generate import stream_answers
+from adadpo_mini.trainer import Event
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; yields a function to call with (done, note).
+
+    It appears with the first call, so that input refused before any work gives one line only.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(what, total=total, note="")
+
+    def show(done: int, note: str = "") -> None:
+        bar.start()
+        bar.update(task, completed=done, **({"note": note} if note else {}))
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextmanager
+def race_progress(steps: int) -> Iterator[Callable[[str, Event], None]]:
+    """A live progress line; yields the race's `on_event`."""
+    latest: dict[str, str] = {}
+    with progress_bar("steps", steps) as show:
+
+        def on_event(method: str, event: Event) -> None:
+            if "eval_loss" in event:
+                chosen, rejected = event["eval_shift/chosen"], event["eval_shift/rejected"]
+                latest[method] = f"{method} {chosen:+.1f}/{rejected:+.1f}"
+            show(event["step"], "Δchosen/Δrejected: " + "  ".join(latest.values()))
+
+        yield on_event
+
+
+def closing_table(summary: dict, out: Path | None) -> None:
+    """Print the summary of a race as a table."""
+    table = Table(title=f"{summary['data']}, seed {summary['seed']}: {summary['status']}")
+    table.add_column("method")
+    for name in ("steps", "Δchosen", "Δrejected", "accuracy", "margin", "win rate"):
+        table.add_column(name, justify="right")
+    for method, row in summary["methods"].items():
+        if not row["steps"] and "accuracy" not in row:
+            table.add_row(method, "0")
+            continue
+        win_rate = "–" if row["win_rate"] is None else f"{row['win_rate']:.2f}"
+        table.add_row(
+            method,
+            str(row["steps"]),
+            f"{row['delta_chosen']:+.1f}",
+            f"{row['delta_rejected']:+.1f}",
+            f"{row['accuracy']:.2f}",
+            f"{row['margin']:.2f}",
+            win_rate,
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        "Δ: change of held-out completions' log-prob against the reference, nats. Accuracy and "
+        "margin: of the raw rewards. Win rate: against the reference's answers, by the judge."
+    )
+    if out:
+        console.print(f"Run folder: {out}")
+
+
+def chat_once(models: dict, tokenizer, prompt: str, *, quiet: bool = False, **ask) -> dict:
+    """Stream one answer per model into a table; returns the final answers."""
+
+    def picture(answers: dict[str, str]) -> Table:
+        table = Table(*answers, title=prompt)
+        table.add_row(*answers.values())
+        return table
+
+    answers = {name: "" for name in models}
+    with Live(picture(answers), console=Console(quiet=quiet)) as live:
+        for answers in stream_answers(models, tokenizer, prompt, **ask):
+            live.update(picture(answers))
+    return answers
+
+
+def pretrain_with_progress(out: Path, steps: int, seed: int, threads: int) -> None:
+    """Make the base model and save it, with a progress bar."""
+    import torch
+
+    from adadpo_mini.toyworld.pretrain import pretrain, save_base_model
+
+    torch.set_num_threads(threads)
+    with progress_bar("pre-training", steps) as show:
+        model, tokenizer = pretrain(
+            steps, seed=seed, on_step=lambda step, loss: show(step, f"{loss:.3f} nats/token")
+        )
+    save_base_model(model, tokenizer, out)
+    print(out)
