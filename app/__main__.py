@@ -1,0 +1,28 @@
+"""`python -m app`: serve the dashboard."""
+
+import argparse
+import os
+import sys
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Serve the dashboard.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=7860)
+    arguments = parser.parse_args()
+
+    # Before torch is imported: live races share the cores by having one thread a method.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from app.page import serve
+
+    try:
+        serve(arguments.host, arguments.port)
+    except OSError as error:
+        print(f"python -m app: {error} Give another one with --port.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

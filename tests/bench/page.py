@@ -1,0 +1,138 @@
+"""`make bench`: how long a visitor waits, on this machine, with nothing else running."""
+
+import argparse
+import os
+import platform
+import time
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from adadpo_mini.race import Race, RaceConfig
+from tests.browser.live import GRAPH, browser, served
+
+WAIT = 300_000  # ms
+STEPS = 120
+
+
+def open_page(context, url: str):
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(url)
+    page.wait_for_selector(GRAPH)
+    return page
+
+
+def time_race(page) -> tuple[float, float]:
+    """Seconds from the click on Start to the first drawn points, and to the end of the race."""
+    before = page.locator(GRAPH).get_attribute("data-run")
+    began = time.perf_counter()
+    page.locator("#run-start").click()
+    page.wait_for_function(
+        f"""(before) => {{
+          const graph = document.querySelector("{GRAPH}");
+          return graph.dataset.run !== (before ?? undefined)
+            && graph.data.length >= 4 && graph.data.every((trace) => trace.x?.length);
+        }}""",
+        arg=before,
+        polling=20,
+    )
+    first = time.perf_counter() - began
+    page.wait_for_function(
+        "document.querySelector('#run-status').innerText.includes('Finished')", polling=50
+    )
+    return first, time.perf_counter() - began
+
+
+def time_answer(page) -> float:
+    """Seconds from the click on Send to the first words in all three panes."""
+    page.get_by_role("tab", name="Chat", exact=True).click()
+    page.wait_for_selector("#chat-send")
+    count = page.locator("#chat-panes .bot.message").count()
+    began = time.perf_counter()
+    page.locator("#chat-send").click()
+    page.wait_for_function(
+        """(n) => {
+          const all = [...document.querySelectorAll("#chat-panes .bot.message")];
+          return all.length >= n + 3 && all.every((m) => m.innerText.trim());
+        }""",
+        arg=count,
+        polling=10,
+    )
+    taken = time.perf_counter() - began
+    page.wait_for_timeout(3000)
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.wait_for_selector(GRAPH)
+    return taken
+
+
+def time_stop(page) -> float:
+    """Seconds from the click on Stop to the status saying so."""
+    page.locator("#run-steps input").fill("5000")
+    page.locator("#run-steps input").press("Tab")
+    page.locator("#run-start").click()
+    page.wait_for_timeout(4000)
+    began = time.perf_counter()
+    page.locator("#run-stop").click()
+    page.wait_for_function(
+        "document.querySelector('#run-status').innerText.includes('Stopped')", polling=20
+    )
+    return time.perf_counter() - began
+
+
+def time_headless() -> float:
+    """Seconds for the same race without a page."""
+    began = time.perf_counter()
+    for _ in Race(RaceConfig(steps=STEPS, eval_every=2)).events():
+        pass
+    return time.perf_counter() - began
+
+
+def measure(repeats: int) -> dict[str, list[float]]:
+    """Seconds, `repeats` of each."""
+    torch.set_num_threads(1)
+    times: dict[str, list[float]] = {}
+
+    def note(name: str, seconds: float) -> None:
+        times.setdefault(name, []).append(seconds)
+
+    for _ in range(repeats):
+        note("120-step race, headless", time_headless())
+        with browser() as running:
+            began = time.perf_counter()
+            with served() as url:
+                page = open_page(running.new_context(), url)
+                note("python -m app until the page is usable", time.perf_counter() - began)
+                page.wait_for_timeout(8000)  # somebody reads the page before the first click
+                first, whole = time_race(page)
+                note("click on Start until first points", first)
+                note("120-step race, on the page", whole)
+                note("click on Send until three answers begin", time_answer(page))
+                note("click on Stop until stopped", time_stop(page))
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.page")
+    parser.add_argument("--repeats", type=int, default=3)
+    times = measure(parser.parse_args().repeats)
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    table = Table(title=f"{machine}, torch {torch.__version__}, Python {platform.python_version()}")
+    table.add_column("what")
+    for name in ("median", "lowest", "highest"):
+        table.add_column(f"{name} (s)", justify="right")
+    for name, values in times.items():
+        row = (median(values), min(values), max(values))
+        table.add_row(name, *(f"{value:.2f}" for value in row))
+    headless, live = (
+        median(times[f"120-step race, {where}"]) for where in ("headless", "on the page")
+    )
+    console = Console(width=110)
+    console.print(table)
+    console.print(f"The race on the page runs at {headless / live:.0%} of the headless speed.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The real page in a real browser: serve it on a free port, open it in Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+GRAPH = "#live-chart .js-plotly-plot"
+POINTS = f"""() => {{
+  const graph = document.querySelector("{GRAPH}");
+  return Object.fromEntries((graph?.data ?? []).map((trace) => [trace.name, trace.x?.length ?? 0]));
+}}"""
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium() -> str | None:
+    """A Chromium or Chrome on this machine; None if playwright's own is all there may be."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Run `python -m app` on a free port; yields its address once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", str(port)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=5).read()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the page did not come up") from None
+                time.sleep(0.05)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@contextmanager
+def browser():
+    """A headless browser.
+
+    Raises:
+        playwright.sync_api.Error: there is none to be started.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        running = play.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        try:
+            yield running
+        finally:
+            running.close()
