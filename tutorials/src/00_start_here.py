@@ -1,0 +1,299 @@
+# %% [markdown]
+# # Start here: DPO against AdaDPO
+#
+# In the next five minutes you train a small language model twice on the same preferences, once
+# with **DPO** and once with **AdaDPO** (self-adaptive DPO). First you say what you expect, then you
+# watch, then you look for the reason.
+#
+# Run the cells from top to bottom with Shift+Enter. Everything happens on this machine.
+
+# %%
+import math
+import os
+import textwrap
+
+import torch
+
+from adadpo_mini import adadpo_loss, completion_logps, dpo_loss, load_model, load_pairs, race
+from adadpo_mini.figures import LABELS, LiveTrajectories
+from adadpo_mini.generate import sample_answers
+from adadpo_mini.judge import judge
+from adadpo_mini.models import context_length
+from adadpo_mini.pairs import make_batch, tokenize_pairs
+
+STEPS = 6 if os.environ.get("ADADPO_FAST") == "1" else 120  # the tests run a very short race
+print(f"Ready for a race of {STEPS} steps.")
+
+# %% [markdown]
+# ## 1. What a preference pair is
+#
+# A preference pair is a prompt with two answers, of which somebody preferred one. That one is
+# called *chosen*, the other *rejected*. Here is a pair from the toy set `swap`.
+
+# %%
+pairs = load_pairs("swap")
+pair = pairs[0]
+for field in ("prompt", "chosen", "rejected"):
+    print(f"{field:10}{pair[field].strip()}")
+
+# %% [markdown]
+# The chosen answer names the right tool, the rejected one a wrong tool. All other words are the
+# same.
+#
+# How likely does our model find the two? The probability of an answer is a product with one factor
+# for each token, so it soon gets small. We use its logarithm, the **log-prob**, in nats. Zero nats
+# would mean certainty; the more negative, the less likely.
+
+# %%
+reference, tokenizer = load_model()  # a small GPT-2 that comes with this package
+batch = make_batch(tokenize_pairs(pairs[:1], tokenizer, context_length(reference)))
+with torch.no_grad():
+    logps = completion_logps(reference, batch.input_ids, batch.completion_mask).tolist()
+
+for side, logp in zip(("chosen", "rejected"), logps, strict=True):
+    print(f"{side:10}log-prob {logp:6.2f} nats = log of the probability {math.exp(logp):.6f}")
+print(f"The chosen is {math.exp(logps[0] - logps[1]):.2f} times as likely as the rejected.")
+
+# %% [markdown]
+# ## 2. Your prediction
+#
+# Training should make the model prefer the chosen answer: it should widen the gap between the two
+# log-probs. That leaves a question open.
+#
+# **After training with DPO, will the log-prob of the chosen answers themselves have risen, stayed,
+# or fallen?** It is measured on held-out pairs, about things that no training text mentions.
+#
+# Decide before you read on, and put your answer here.
+
+# %%
+my_prediction = "rise"  # "rise", "stay" or "fall"
+
+assert my_prediction in ("rise", "stay", "fall"), "my_prediction must be rise, stay or fall"
+print(f"Noted. You expect the chosen answers' log-prob to {my_prediction}.")
+
+# %% [markdown]
+# ## 3. The race
+#
+# Two copies of the model now train on the same pairs in the same order. The figure grows while they
+# do, which takes a minute or two. Each line is the mean change in log-prob against the untrained
+# model, called the *reference*. **Solid lines are chosen answers, dashed lines rejected ones.**
+
+# %%
+settings = {"data": "swap", "steps": STEPS, "learning_rate": 2e-4, "seed": 0}
+
+live = LiveTrajectories(["dpo", "adadpo"], steps=STEPS)
+result = race(**settings, methods=["dpo", "adadpo"], on_event=live.on_event)
+
+end = result.summary["methods"]["dpo"]
+print(f"Race {result.summary['status']} after {end['steps']} steps, {end['seconds']:.0f} seconds.")
+
+# %% [markdown]
+# ## 4. Look
+#
+# First look only at the solid lines, and at which side of zero they end. Then at the gap between
+# the solid and the dashed line of each colour. Here are the right ends of the lines in numbers. A
+# change of −1 nat makes an answer e⁻¹ times as likely, so we print that factor as well.
+
+
+# %%
+def report(result):
+    """Print where a race's lines end."""
+    for method, row in result.summary["methods"].items():
+        print(f"{LABELS[method]} after {row['steps']} steps, mean over held-out pairs")
+        for side in ("chosen", "rejected"):
+            shift = row[f"delta_{side}"]
+            print(f"    {side:9}{shift:+7.2f} nats, {math.exp(shift):.2g} times as likely")
+        print(f"    accuracy {row['accuracy']:7.0%} of the pairs have the chosen ahead")
+
+
+report(result)
+
+# %% [markdown]
+# Were you right? We count less than half a nat in either direction as staying.
+
+
+# %%
+def direction(method):
+    shift = result.summary["methods"][method]["delta_chosen"]
+    return "stay" if abs(shift) < 0.5 else "rise" if shift > 0 else "fall"
+
+
+outcome = direction("dpo")
+print(f"Your prediction for DPO's chosen answers: {my_prediction}")
+print(f"What they did in this race:               {outcome}")
+print("You were right." if my_prediction == outcome else "It turned out differently.")
+print(f"AdaDPO's chosen answers, for comparison:  {direction('adadpo')}")
+
+# %% [markdown]
+# Note what the accuracy does not tell you. It asks whether the chosen has gained on the rejected.
+# It can be perfect whether both rise, both fall, or each goes its own way.
+#
+# ## 5. Why: two forces
+#
+# Take one pair and look at the loss alone. Let `x_w` be how many times as likely the chosen answer
+# has become, and `x_l` the same for the rejected one; at the start both are 1. DPO's loss is
+#
+# $$L = -\log \sigma(\beta \log x_w - \beta \log x_l).$$
+#
+# Its gradient says how hard it pushes `x_w` up and `x_l` down. Autograd works it out for us.
+
+# %%
+x_w, x_l = 1.2, 0.8  # the chosen has become a bit more likely, the rejected a bit less
+origin = torch.zeros(1)  # log x is the change against the reference, so the reference is at 0
+one_token = {"chosen_lengths": torch.ones(1), "rejected_lengths": torch.ones(1)}
+LOSSES = {"DPO": (dpo_loss, {}), "AdaDPO": (adadpo_loss, one_token)}
+
+
+def forces(name, log_space=False):
+    """How hard a loss pushes the chosen up and the rejected down, in x or in log x."""
+    loss, lengths = LOSSES[name]
+    start = torch.tensor([[x_w], [x_l]])
+    chosen, rejected = (start.log() if log_space else start).requires_grad_()
+    u_w, u_l = (chosen, rejected) if log_space else (chosen.log(), rejected.log())
+    pull = loss(u_w, u_l, origin, origin, **lengths).loss
+    up, down = torch.autograd.grad(pull, (chosen, rejected))
+    return -up.item(), down.item()
+
+
+print(f"x_w / x_l = {x_w / x_l:.2f}")
+for name in LOSSES:
+    up, down = forces(name)
+    print(f"{name:6} chosen up {up:.4f}, rejected down {down:.4f}: {down / up:.2f} times as hard")
+
+# %% [markdown]
+# DPO pushes the rejected down `x_w / x_l` times as hard as it pushes the chosen up. So the further
+# apart they are, the more it is about the rejected. **AdaDPO multiplies the chosen side by that
+# same factor**, and the two forces are equal. (In training, x is taken per token, and the factor
+# has a ceiling: beyond it the forces are unequal again, only less so.)
+#
+# That is a statement about probabilities. The same two losses, with log x as the coordinate:
+
+# %%
+for name in LOSSES:
+    up, down = forces(name, log_space=True)
+    print(f"{name:6} chosen up {up:.4f}, rejected down {down:.4f}: {down / up:.2f} times as hard")
+
+# %% [markdown]
+# Here it is DPO that is balanced. "Balance" depends on the coordinates, so it cannot be the whole
+# reason why chosen answers fall, or do not. The missing part is what the two answers **share**.
+#
+# Let us train only a number or two. First each log-prob is a weight of its own. Then there is a
+# single weight; it moves the chosen log-prob, and the rejected twice as much.
+
+
+# %%
+def train(name, log_probs, steps=200):
+    """Train two weights with a loss; returns where the two log-probs end, both starting at 0."""
+    loss, lengths = LOSSES[name]
+    weights = torch.zeros(2, 1, requires_grad=True)
+    optimizer = torch.optim.SGD([weights], lr=1.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(*log_probs(weights), origin, origin, **lengths).loss.backward()
+        optimizer.step()
+    return [u.item() for u in log_probs(weights)]
+
+
+def own_weights(weights):
+    return weights[0], weights[1]
+
+
+def shared_weight(weights):
+    return weights[0], 2 * weights[0]
+
+
+for log_probs in (own_weights, shared_weight):
+    for name in LOSSES:
+        u_w, u_l = train(name, log_probs)
+        print(f"{log_probs.__name__:14}{name:7} chosen {u_w:+6.2f}, rejected {u_l:+6.2f}")
+
+# %% [markdown]
+# With weights of its own the chosen rises: no single free pair will ever show you a falling
+# chosen. With the shared weight the only way to widen the gap leads down, and the chosen goes
+# along. AdaDPO's heavier chosen side brakes this fall, but it does not turn it round.
+#
+# In a language model all answers share all weights. How far the chosen is dragged along, and how
+# much the heavier chosen side can do about it, depends on the pairs. Nothing in AdaDPO guarantees
+# that the chosen rises.
+#
+# ## 6. Read the answers
+#
+# Log-probs are not text, so let us ask all three models the first held-out prompt. They sample with
+# the same seed.
+#
+# In the toy world a judge can be exact: it looks an answer up in the list of all the answers there
+# are to that prompt, good and bad. Here it gives 1 for help, 1 more for a friendly first word and 1
+# more for the right tool; 0 for rudeness; −1 for anything that is not an answer to the prompt. It
+# also names the kind of answer; `short` and `detailed` answers help.
+
+# %%
+SAMPLING_SEED = 0  # another seed is another throw of the dice
+prompt = load_pairs(settings["data"], split="test")[0]["prompt"]
+models = {"reference": result.reference}
+models |= {LABELS[method]: model for method, model in result.models.items()}
+
+print(f"Prompt: {prompt}")
+verdicts = {}
+for name, model in models.items():
+    [answer] = sample_answers(model, tokenizer, [prompt], seed=SAMPLING_SEED)
+    verdicts[name] = verdict = judge(prompt, answer)
+    print(f"{name}, judged {verdict.reward} ({verdict.kind or 'not an answer to this prompt'}):")
+    print(textwrap.indent(answer, "    ") + "\n")
+
+best = max(verdict.reward for verdict in verdicts.values())
+winners = [name for name, verdict in verdicts.items() if verdict.reward == best]
+print(f"The best of the three verdicts is {best}, for: {', '.join(winners)}.")
+
+# %% [markdown]
+# One answer is one throw of the dice. The win rate is fairer: over several held-out prompts, how
+# often does the judge prefer the trained model's answer to the reference's? A tie counts half.
+
+# %%
+for method, row in result.summary["methods"].items():
+    if row["win_rate"] is not None:  # it is unknown if you stopped the race
+        print(f"{LABELS[method]:7}win rate against the reference: {row['win_rate']:.0%}")
+
+# %% [markdown]
+# ## 7. Is it the adapting, or just a heavier chosen side?
+#
+# AdaDPO does two things at once: it gives the chosen side more weight, and it chooses that weight
+# anew for each pair and step. If the two methods differ above, either may be the reason.
+#
+# So there is a control, `fixed_ratio`: one constant weight for all pairs. What it achieves cannot
+# be due to adapting. Here is the weight that AdaDPO used, and a line that runs the control, with
+# the same settings and so the same batches.
+
+# %%
+last = result.events["adadpo"][-1]
+print(f"AdaDPO's weight of the chosen side, mean over the last batch: {last['ada/rho']:.2f}")
+print(f"Share of the pairs where it is at its ceiling: {last['ada/ceiling_share']:.0%}")
+
+run_control = False  # True runs another race, of one method; its weight is the setting "ratio"
+if run_control:
+    report(race(**settings, methods=["fixed_ratio"]))
+
+# %% [markdown]
+# Compare its chosen with the two above. One race with one seed proves little, though; the README
+# has a table of all sets, several seeds and all three methods.
+#
+# ## In short
+#
+# - DPO asks for a gap between chosen and rejected. It does not ask where either of them is.
+# - In probability space it pushes the rejected harder, the more so the wider the gap. AdaDPO
+#   undoes that with a coefficient, up to a ceiling.
+# - Whether the chosen falls depends on what the answers share. AdaDPO may brake the fall or turn
+#   it round; it promises neither.
+# - Accuracy does not show any of this. Look at the log-probs, and read some answers.
+#
+# ## Try next
+#
+# Change one thing in the `settings` of section 3, predict, and run from there on:
+#
+# - a gentler `"learning_rate"`, such as `2e-5`;
+# - other pairs as `"data"`: `"tone"` (polite against rude), `"near_duplicate"` (only the first word
+#   differs), `"length_bias"`, `"noisy_labels"`, `"refusal"`;
+# - another `"seed"`, or another setting of `race`, such as `"beta"` or `"ratio"`;
+# - the path of your own file of pairs as `"data"` (the judge knows only the toy sets, so leave out
+#   section 6).
+#
+# Or turn the same knobs on the dashboard: `python -m app`.
