@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+# Byte-compiled on all cores, where pip uses one. Without it the first start takes twice as long,
+# and so does every start where PYTHONDONTWRITEBYTECODE is set. What does not compile is no matter.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 SETUP_FILES := pyproject.toml constraints.txt
 
 export GRADIO_ANALYTICS_ENABLED := False
@@ -48,12 +51,15 @@ $(VENV)/.python:
 
 $(VENV)/.demo: $(VENV)/.python $(SETUP_FILES)
 	$(PIP) -c constraints.txt -e ".[app]"
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.lab: $(VENV)/.python $(SETUP_FILES)
 	$(PIP) -c constraints.txt -e ".[notebooks]"
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python $(SETUP_FILES)
 	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,trl]"
+	$(COMPILE)
 	@touch $@ $(VENV)/.demo $(VENV)/.lab

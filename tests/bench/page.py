@@ -25,8 +25,14 @@ def open_page(context, url: str):
     return page
 
 
-def time_race(page) -> tuple[float, float]:
+def set_steps(page, steps: int) -> None:
+    page.locator("#run-steps input").fill(str(steps))
+    page.locator("#run-steps input").press("Tab")
+
+
+def time_race(page, steps: int) -> tuple[float, float]:
     """Seconds from the click on Start to the first drawn points, and to the end of the race."""
+    set_steps(page, steps)
     before = page.locator(GRAPH).get_attribute("data-run")
     began = time.perf_counter()
     page.locator("#run-start").click()
@@ -70,8 +76,7 @@ def time_answer(page) -> float:
 
 def time_stop(page) -> float:
     """Seconds from the click on Stop to the status saying so."""
-    page.locator("#run-steps input").fill("5000")
-    page.locator("#run-steps input").press("Tab")
+    set_steps(page, 5000)
     page.locator("#run-start").click()
     page.wait_for_timeout(4000)
     began = time.perf_counter()
@@ -105,8 +110,8 @@ def measure(repeats: int) -> dict[str, list[float]]:
             with served() as url:
                 page = open_page(running.new_context(), url)
                 note("python -m app until the page is usable", time.perf_counter() - began)
-                page.wait_for_timeout(8000)  # somebody reads the page before the first click
-                first, whole = time_race(page)
+                note("click on Start at once until first points", time_race(page, 10)[0])
+                first, whole = time_race(page, STEPS)
                 note("click on Start until first points", first)
                 note("120-step race, on the page", whole)
                 note("click on Send until three answers begin", time_answer(page))
