@@ -52,6 +52,8 @@ def serve(host: str, port: int) -> None:
         share=False,
         show_error=True,
         prevent_thread_lock=True,
+        quiet=True,
     )
+    print(f"The dashboard is on http://{host}:{port} (Ctrl-C stops it).", flush=True)
     engine.warm_up()  # after the page is up: importing transformers would slow its start
     page.block_thread()
