@@ -18,8 +18,12 @@ def main() -> int:
 
     try:
         serve(arguments.host, arguments.port)
-    except OSError as error:
-        print(f"python -m app: {error} Give another one with --port.", file=sys.stderr)
+    except OSError:
+        print(
+            f"python -m app: cannot listen on {arguments.host}:{arguments.port}; if something runs "
+            "there already, give another port with --port.",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
