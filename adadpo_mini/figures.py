@@ -4,12 +4,33 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
+from adadpo_mini.methods import METHODS, RLHF
 from adadpo_mini.trainer import Event
 
-LABELS = {"dpo": "DPO", "adadpo": "AdaDPO", "fixed_ratio": "fixed ratio"}
-# From Okabe and Ito's palette, told apart with every common colour vision; the blue is lightened
-# so that it also stands out on a dark page.
-COLOURS = {"dpo": "#D55E00", "adadpo": "#2A86CC", "fixed_ratio": "#009E73"}
+LABELS = {name: method.title for name, method in METHODS.items()} | {RLHF: "RLHF"}
+# The first three are from Okabe and Ito's palette, told apart with every common colour vision; the
+# blue is lightened so that it also stands out on a dark page. The relatives, of which few are seen
+# together, follow in hues of middle lightness; a method keeps its colour in every picture.
+COLOURS = {
+    "dpo": "#D55E00",
+    "adadpo": "#2A86CC",
+    "fixed_ratio": "#009E73",
+    "adadpo_policy": "#CC79A7",
+    "adadpo_raw": "#8A6FDF",
+    "weighted_dpo": "#8C8C8C",
+    "ipo": "#B8860B",
+    "ada_ipo": "#4C9F9F",
+    "rdpo": "#E0703A",
+    "ada_rdpo": "#5B8DEF",
+    "dpop": "#A0522D",
+    "simpo": "#C0508F",
+    "ada_simpo": "#6FA84A",
+    "cpo": "#D1495B",
+    "ada_cpo": "#3D9970",
+    "orpo": "#C98A2B",
+    "ada_orpo": "#7A7FC9",
+    "rlhf": "#9A8F5A",
+}
 DASHES = {"chosen": "solid", "rejected": "dash"}
 
 

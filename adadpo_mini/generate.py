@@ -1,10 +1,12 @@
 """Sampling answers: streamed to a chat, from one model or several side by side, or in bulk."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from adadpo_mini.errors import InputError
 from adadpo_mini.models import context_length
 
 
@@ -22,7 +24,12 @@ def sample_tokens(
 
     Yields:
         The next token of every row, shape (rows,), until the context is full.
+
+    Raises:
+        InputError: the temperature is negative or not a number.
     """
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature must be 0 or more, not {temperature}.")
     step_ids, cache = prompt_ids, None
     for _ in range(context_length(model) - prompt_ids.shape[1]):
         output = model(input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -63,8 +70,12 @@ def stream_answers(
         The answers so far, by model name, after every round.
     """
     ids = tokenizer(
-        format_prompt(prompt, tokenizer), add_special_tokens=not tokenizer.chat_template
+        format_prompt(prompt, tokenizer),
+        add_special_tokens=not tokenizer.chat_template,
+        verbose=False,  # what is too long keeps its end
     )
+    if not 0 <= seed < 1 << 63:
+        raise InputError(f"the sampling seed must be from 0 up, below 2^63, not {seed}.")
     streams, tokens = {}, {name: [] for name in models}
     for name, model in models.items():
         room = max(1, context_length(model) - max_new_tokens)

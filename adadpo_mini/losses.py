@@ -1,5 +1,7 @@
 """The losses: DPO, AdaDPO, and the fixed ratio that is AdaDPO's control.
 
+Their relatives are in `family.py` and `reference_free.py`, all of them listed in `methods.py`.
+
 Notation, for a prompt x with a chosen completion y_w and a rejected completion y_l:
 
     u_w = log π_θ(y_w|x) − log π_ref(y_w|x)        u_l = log π_θ(y_l|x) − log π_ref(y_l|x)
@@ -33,9 +35,10 @@ class PreferenceLoss:
         per_pair: −log σ(β_w·u_w − β_l·u_l) for each pair.
         chosen_rewards: the raw implicit reward β·u_w, comparable between methods.
         rejected_rewards: the raw implicit reward β·u_l.
-        beta_chosen: β_w, the coefficient that u_w got inside the sigmoid.
-        beta_rejected: β_l, the coefficient that u_l got.
-        rho: the balance ratio ρ before floor and ceiling; 1 for DPO.
+        beta_chosen: β_w, the coefficient that the chosen side got inside the sigmoid (or, with
+            IPO, inside the square).
+        beta_rejected: β_l, the coefficient that the rejected side got.
+        rho: the balance ratio ρ before floor and ceiling; 1 where the loss has none.
     """
 
     loss: Tensor
@@ -75,11 +78,10 @@ def dpo_loss(
     >>> round(dpo_loss(zero, zero, zero, zero).loss.item(), 4)  # log 2: nothing learned yet
     0.6931
     """
-    u_w, u_l = _log_ratios(
+    u_w, u_l = log_ratios(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    ones = torch.ones_like(u_w)
-    return _sigmoid_loss(u_w, u_l, beta, ratio=ones, rho=ones)
+    return sigmoid_loss(u_w, u_l, beta)
 
 
 def adadpo_loss(
@@ -102,9 +104,11 @@ def adadpo_loss(
         ρ = exp(a_w/|y_w| − a_l/|y_l|)
         L = −log σ(β_w·u_w − β_l·u_l),   β_w = β·sg[min(k·ρ, C)],   β_l = β
 
-    with a = u in ratio space and a = log π_θ in policy space; sg[·] stops the gradient. In
-    probability space DPO pushes the rejected x_l = exp(u_l) down ρ = x_w/x_l times as hard as it
-    pushes the chosen x_w = exp(u_w) up. The coefficient undoes that, up to the ceiling.
+    with a = u in ratio space and a = log π_θ in policy space; sg[·] stops the gradient. ρ is
+    x_w/x_l for the per-token x = exp(a/|y|), the geometric mean over a completion's tokens. DPO
+    pushes x_l down ρ times as hard as it pushes x_w up (for completions of one length); the
+    coefficient undoes that, until it meets the ceiling. Per completion, x = exp(a), the same is
+    true of the raw form, without |y|.
 
     Args:
         policy_chosen_logps: log π_θ(y_w|x), summed over the completion, nats, shape (batch,).
@@ -118,7 +122,7 @@ def adadpo_loss(
         space: "ratio" or "policy". The default is ratio, where ρ starts at 1, so that step 0 is
             exactly DPO's.
         length_normalize: True for the stable form above, False for the raw one, without |y|.
-        k: aim for |∂L/∂x_w| = k·|∂L/∂x_l|.
+        k: aim for |∂L/∂x_w| = k·|∂L/∂x_l|, in the x above.
         floor: the smallest β_w/β_l. Not in the paper; with floor = ceiling = 1 this is DPO.
 
     Raises:
@@ -132,24 +136,40 @@ def adadpo_loss(
     >>> round(ahead.rho.item(), 4), round(ahead.beta_chosen.item(), 4)  # e^0.5, and 0.1·e^0.5
     (1.6487, 0.1649)
     """
-    _check_adadpo_knobs(space, ceiling, k, floor)
-    u_w, u_l = _log_ratios(
+    check(space in ("ratio", "policy"), f"space must be 'ratio' or 'policy', not {space!r}")
+    u_w, u_l = log_ratios(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    lengths_w, lengths_l = _lengths(u_w, chosen_lengths, rejected_lengths)
+    lengths_w, lengths_l = as_lengths(u_w, chosen_lengths, rejected_lengths)
 
-    # The ten lines that are AdaDPO. No gradient: ρ is a weight, not something to optimise.
-    with torch.no_grad():
-        a_w, a_l = (u_w, u_l) if space == "ratio" else (policy_chosen_logps, policy_rejected_logps)
-        if length_normalize:
-            a_w, a_l = a_w / lengths_w, a_l / lengths_l
-        log_rho = (a_w - a_l).to(u_w)
-        # Stay in log space until after the clamp: exp of a sum of log-probs would overflow.
-        log_floor = None if floor is None else math.log(floor)
-        log_ratio = (log_rho + math.log(k)).clamp(min=log_floor, max=math.log(ceiling))
-        ratio = log_ratio.exp()
-        rho = log_rho.clamp(max=LARGEST_LOG_RATIO).exp()
-    return _sigmoid_loss(u_w, u_l, beta, ratio=ratio, rho=rho)
+    # AdaDPO is these lines and `adaptive_ratio`.
+    a_w, a_l = (u_w, u_l) if space == "ratio" else (policy_chosen_logps, policy_rejected_logps)
+    if length_normalize:
+        a_w, a_l = a_w / lengths_w, a_l / lengths_l
+    ratio, rho = adaptive_ratio((a_w - a_l).to(u_w), ceiling=ceiling, k=k, floor=floor)
+    return sigmoid_loss(u_w, u_l, beta, ratio, rho)
+
+
+@torch.no_grad()  # ρ is a weight, not something to optimise: this is the sg[·]
+def adaptive_ratio(
+    log_rho: Tensor, *, ceiling: float = 2.0, k: float = 1.0, floor: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """AdaDPO's coefficient β_w/β_l = sg[min(k·ρ, C)], and ρ itself, from log ρ of shape (batch,).
+
+    Raises:
+        ValueError: a knob is out of range.
+
+    >>> ratio, rho = adaptive_ratio(torch.tensor([-0.5, 0.5, 5.0]))
+    >>> ratio, rho
+    (tensor([0.6065, 1.6487, 2.0000]), tensor([  0.6065,   1.6487, 148.4132]))
+    """
+    check(ceiling > 0, f"ceiling must be positive, not {ceiling}")
+    check(k > 0, f"k must be positive, not {k}")
+    check(floor is None or 0 < floor <= ceiling, f"floor must be in (0, ceiling], not {floor}")
+    # Stay in log space until after the clamp: exp of a sum of log-probs would overflow.
+    log_floor = None if floor is None else math.log(floor)
+    log_ratio = (log_rho + math.log(k)).clamp(min=log_floor, max=math.log(ceiling))
+    return log_ratio.exp(), log_rho.clamp(max=LARGEST_LOG_RATIO).exp()
 
 
 def fixed_ratio_loss(
@@ -177,42 +197,52 @@ def fixed_ratio_loss(
     >>> round(fixed_ratio_loss(one, one, zero, zero).loss.item(), 4)  # −log σ(0.2 − 0.1)
     0.6444
     """
-    _check(ratio > 0, f"ratio must be positive, not {ratio}")
-    u_w, u_l = _log_ratios(
+    check(ratio > 0, f"ratio must be positive, not {ratio}")
+    u_w, u_l = log_ratios(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     constant = torch.full_like(u_w, ratio)
-    return _sigmoid_loss(u_w, u_l, beta, ratio=constant, rho=constant)
+    return sigmoid_loss(u_w, u_l, beta, constant, constant)
 
 
-LOSSES = {"dpo": dpo_loss, "adadpo": adadpo_loss, "fixed_ratio": fixed_ratio_loss}
-
-
-def _sigmoid_loss(
-    u_w: Tensor, u_l: Tensor, beta: float, *, ratio: Tensor, rho: Tensor
+def sigmoid_loss(
+    u_w: Tensor, u_l: Tensor, beta: float, ratio: Tensor | None = None, rho: Tensor | None = None
 ) -> PreferenceLoss:
-    """−log σ(β_w·u_w − β_l·u_l) with β_w = β·ratio and β_l = β."""
-    _check(beta > 0, f"beta must be positive, not {beta}")
-    beta_chosen, beta_rejected = beta * ratio, torch.full_like(ratio, beta)
-    per_pair = -F.logsigmoid(beta_chosen * u_w - beta_rejected * u_l)
+    """−log σ(β_w·u_w − β_l·u_l) with β_w = β·ratio (ratio 1 if left out) and β_l = β."""
+    check(beta > 0, f"beta must be positive, not {beta}")
+    ratio = torch.ones_like(u_w) if ratio is None else ratio
+    per_pair = -F.logsigmoid(beta * ratio * u_w - beta * u_l)
+    return with_rewards(per_pair, u_w, u_l, beta, ratio, rho)
+
+
+def with_rewards(
+    per_pair: Tensor,
+    u_w: Tensor,
+    u_l: Tensor,
+    beta: float,
+    ratio: Tensor | None = None,
+    rho: Tensor | None = None,
+) -> PreferenceLoss:
+    """A `PreferenceLoss` of these per-pair losses; `ratio` and `rho` are 1 if left out."""
+    ratio = torch.ones_like(u_w) if ratio is None else ratio.detach()
     return PreferenceLoss(
         loss=per_pair.mean(),
         per_pair=per_pair,
         chosen_rewards=beta * u_w.detach(),
         rejected_rewards=beta * u_l.detach(),
-        beta_chosen=beta_chosen.detach(),
-        beta_rejected=beta_rejected,
-        rho=rho.detach(),
+        beta_chosen=beta * ratio,
+        beta_rejected=torch.full_like(ratio, beta),
+        rho=torch.ones_like(ratio) if rho is None else rho.detach(),
     )
 
 
-def _log_ratios(
+def log_ratios(
     policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(u_w, u_l), in fp32 at least: half precision cannot tell 100.0 nats from 100.1."""
     four = (policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     shapes = [tuple(t.shape) for t in four]
-    _check(
+    check(
         len(set(shapes)) == 1 and len(shapes[0]) == 1 and shapes[0][0] > 0,
         f"the four log-probs must share one shape (batch,), not {shapes}",
     )
@@ -221,22 +251,17 @@ def _log_ratios(
     return policy_w - ref_w.detach(), policy_l - ref_l.detach()
 
 
-def _lengths(u: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+def as_lengths(u: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+    """The completions' lengths in the type of u, checked."""
     for lengths in (chosen, rejected):
-        _check(
+        check(
             lengths.shape == u.shape and bool((lengths > 0).all()),
             f"lengths must be positive and of shape {tuple(u.shape)}, not {lengths}",
         )
     return chosen.to(u), rejected.to(u)
 
 
-def _check_adadpo_knobs(space: str, ceiling: float, k: float, floor: float | None) -> None:
-    _check(space in ("ratio", "policy"), f"space must be 'ratio' or 'policy', not {space!r}")
-    _check(ceiling > 0, f"ceiling must be positive, not {ceiling}")
-    _check(k > 0, f"k must be positive, not {k}")
-    _check(floor is None or 0 < floor <= ceiling, f"floor must be in (0, ceiling], not {floor}")
-
-
-def _check(true: bool, otherwise: str) -> None:
+def check(true: bool, otherwise: str) -> None:
+    """Raise ValueError, with the sentence `otherwise`, unless `true`."""
     if not true:
         raise ValueError(otherwise)

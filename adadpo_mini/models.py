@@ -31,6 +31,7 @@ def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedToke
         InputError: nothing loadable under that name, with the reason in one sentence.
     """
     source = str(data_dir() / "models" / "toy-gpt2") if str(name) == TOY else str(name)
+    source = os.path.expanduser(source)  # noqa: PTH111 (a hub name must stay as it is)
     if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise InputError(f"{source}: there is no such folder; give a folder with a saved model.")
     from safetensors import SafetensorError
@@ -55,10 +56,13 @@ def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedToke
 
 
 def _load(source: str, offline: bool) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    import logging as python_logging
+
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    python_logging.getLogger("huggingface_hub").setLevel(python_logging.ERROR)  # its retries
     logging.disable_progress_bar()  # one for reading 50 tensors and one for writing them
     options = {"local_files_only": offline, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(source, **options)

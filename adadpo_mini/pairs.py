@@ -4,6 +4,7 @@ A pair is TRL's explicit-prompt row: {"prompt": str, "chosen": str, "rejected": 
 """
 
 import json
+import os.path
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,15 +76,16 @@ def load_pairs(source: str | Path | Iterable[dict], split: str = "train") -> Pai
 
 
 def split_pairs(pairs: Pairs, every: int = 10) -> tuple[Pairs, Pairs]:
-    """(train, held out): about one prompt in `every` is held out, chosen by its checksum.
+    """(train, held out): one prompt in `every`, at least one, is held out, chosen by its checksum.
 
-    Equal prompts stay on one side. With too few prompts to part, both sides are all the pairs.
+    Equal prompts stay on one side. If there is one prompt only, both sides are all the pairs.
     """
-    held_out = [zlib.crc32(pair["prompt"].encode()) % every == 0 for pair in pairs]
-    if len(set(held_out)) < 2:
+    prompts = sorted({pair["prompt"] for pair in pairs}, key=lambda p: zlib.crc32(p.encode()))
+    if len(prompts) < 2:
         return pairs, pairs
-    train = [i for i, out in enumerate(held_out) if not out]
-    test = [i for i, out in enumerate(held_out) if out]
+    held_out = set(prompts[: max(1, len(prompts) // every)])
+    train = [i for i, pair in enumerate(pairs) if pair["prompt"] not in held_out]
+    test = [i for i, pair in enumerate(pairs) if pair["prompt"] in held_out]
     return pairs.take(train), pairs.take(test)
 
 
@@ -95,7 +97,9 @@ def load_splits(source: str | Path | Iterable[dict]) -> tuple[Pairs, Pairs]:
 
 
 def _read_jsonl(path: Path) -> Pairs:
-    if not path.is_file():
+    if os.path.isdir(path):  # noqa: PTH112 (Path's own raises where a name is too long)
+        raise InputError(f"{path}: is a folder; give a JSON-lines file of pairs.")
+    if not os.path.isfile(path):  # noqa: PTH113
         raise InputError(
             f"{path}: there is no such file; give a JSON-lines file of pairs or one of the toy "
             f"sets: {', '.join(SETS)}."
@@ -104,6 +108,8 @@ def _read_jsonl(path: Path) -> Pairs:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
 
     def rows() -> Iterator[tuple[str, object]]:
         # Split at line feeds only: a JSON string may hold other characters that end lines.
@@ -118,6 +124,8 @@ def _read_jsonl(path: Path) -> Pairs:
                     f"{where}: not valid JSON ({error.msg} at column {error.colno}); each line "
                     'must be one object like {"prompt": ..., "chosen": ..., "rejected": ...}.'
                 ) from error
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{where}: not JSON that can be read ({error}).") from error
 
     pairs = _collect(rows())
     if not pairs:
@@ -136,6 +144,8 @@ def _check_row(where: str, row: object) -> Pair:
     for field in ("chosen", "rejected"):
         if field not in row:
             raise InputError(f"{where}: the field {field!r} is missing; add it to the pair.")
+    if "prompt" not in row and _is_conversation(row["chosen"], row["rejected"]):
+        row = _split_off_messages(row["chosen"], row["rejected"])
     fields = {
         name: _as_text(where, name, row[name])
         for name in ("prompt", "chosen", "rejected")
@@ -170,6 +180,19 @@ def _as_text(where: str, name: str, value: object) -> str:
         f"{where}: {name} is not text but {type(value).__name__}; "
         "make it a string (or a list of messages with role and content)."
     )
+
+
+def _is_conversation(*sides: object) -> bool:
+    return all(isinstance(side, list) and all(map(_is_message, side)) for side in sides)
+
+
+def _split_off_messages(chosen: list, rejected: list) -> dict:
+    """The implicit-prompt form of a conversation: the messages that both sides begin with."""
+    common = 0
+    while common < min(len(chosen), len(rejected)) and chosen[common] == rejected[common]:
+        common += 1
+    sides = {"chosen": chosen[common:], "rejected": rejected[common:]}
+    return {**({"prompt": chosen[:common]} if common else {}), **sides}
 
 
 def _is_message(item: object) -> bool:
@@ -225,35 +248,41 @@ class TokenizedPair:
     rejected: list[int]
 
 
-def tokenize_pairs(pairs: Pairs, tokenizer, context: int) -> list[TokenizedPair]:
-    """Token ids of every pair.
+def tokenize_completions(
+    prompts: Sequence[str], completions: Sequence[str], tokenizer
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each (prompt, completion), the end token included.
 
     Prompt and completion are encoded together, as TRL does, so that a tokenizer that treats the
     start of a text specially does not do so in the middle; where that would merge tokens across
     the border, the completion is encoded alone, which is how a model generates it.
+    """
+    quiet = {"verbose": False}  # what is too long is told by `tokenize_pairs`, with its line
+    both = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    prompt_ids = tokenizer(list(prompts), **quiet)["input_ids"]
+    together = tokenizer(both, **quiet)["input_ids"]
+    alone = tokenizer(list(completions), add_special_tokens=False, **quiet)["input_ids"]
+    end = [tokenizer.eos_token_id]
+    return [
+        (prompt, (ids[len(prompt) :] if ids[: len(prompt)] == prompt else rest) + end)
+        for prompt, ids, rest in zip(prompt_ids, together, alone, strict=True)
+    ]
+
+
+def tokenize_pairs(pairs: Pairs, tokenizer, context: int) -> list[TokenizedPair]:
+    """Token ids of every pair, see `tokenize_completions`.
 
     Raises:
         InputError: a prompt and completion exceed `context` tokens together.
     """
-
-    quiet = {"verbose": False}  # what is too long is told below, with its line
-    prompts = tokenizer([pair["prompt"] for pair in pairs], **quiet)["input_ids"]
-
-    def completions(side: str) -> list[list[int]]:
-        together = tokenizer([pair["prompt"] + pair[side] for pair in pairs], **quiet)["input_ids"]
-        texts = [pair[side] for pair in pairs]
-        alone = tokenizer(texts, add_special_tokens=False, **quiet)["input_ids"]
-        rows = zip(prompts, together, alone, strict=True)
-        return [
-            [
-                *(ids[len(prompt) :] if ids[: len(prompt)] == prompt else rest),
-                tokenizer.eos_token_id,
-            ]
-            for prompt, ids, rest in rows
-        ]
-
-    rows = zip(prompts, completions("chosen"), completions("rejected"), strict=True)
-    tokenized = [TokenizedPair(*row) for row in rows]
+    prompts = [pair["prompt"] for pair in pairs]
+    chosen, rejected = (
+        tokenize_completions(prompts, [pair[side] for pair in pairs], tokenizer)
+        for side in ("chosen", "rejected")
+    )
+    tokenized = [
+        TokenizedPair(*row, other) for row, (_, other) in zip(chosen, rejected, strict=True)
+    ]
     for ids, where in zip(tokenized, pairs.where, strict=True):
         longest = len(ids.prompt) + max(len(ids.chosen), len(ids.rejected))
         if longest > context:
@@ -265,16 +294,22 @@ def tokenize_pairs(pairs: Pairs, tokenizer, context: int) -> list[TokenizedPair]
 
 
 def make_batch(pairs: Sequence[TokenizedPair]) -> PairBatch:
-    """Stack pairs into one batch, padded on the right to the longest row.
+    """Stack pairs into one batch, padded on the right to the longest row."""
+    rows = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
+    input_ids, mask = stack_rows(rows)
+    return PairBatch(input_ids, mask, sum(len(prompt) + len(rest) for prompt, rest in rows))
+
+
+def stack_rows(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+    """(input_ids, completion_mask) of rows of (prompt, completion), padded on the right.
 
     Which token pads does not matter, since nothing ever looks at it; it is token 0.
     """
-    rows = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
-    lengths = [len(prompt) + len(completion) for prompt, completion in rows]
-    input_ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
-    mask = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+    width = max(len(prompt) + len(completion) for prompt, completion in rows)
+    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
     for i, (prompt, completion) in enumerate(rows):
         start, end = len(prompt), len(prompt) + len(completion)
         input_ids[i, :end] = torch.tensor(prompt + completion)
         mask[i, start:end] = 1
-    return PairBatch(input_ids, mask, sum(lengths))
+    return input_ids, mask

@@ -2,6 +2,8 @@
 
 import copy
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +16,19 @@ import torch
 from adadpo_mini.errors import InputError
 from adadpo_mini.generate import sample_answers
 from adadpo_mini.judge import win_rate
-from adadpo_mini.losses import LOSSES
+from adadpo_mini.mass import LONGEST_ANSWER
+from adadpo_mini.meters import Meters
+from adadpo_mini.methods import METHODS
 from adadpo_mini.models import context_length, load_model
 from adadpo_mini.pairs import load_splits, tokenize_pairs
 from adadpo_mini.runs import RunFolder
 from adadpo_mini.toyworld.grammar import find_topic
 from adadpo_mini.trainer import Event, ScoredPairs, Trainer
 
-LONGEST_ANSWER = 80  # tokens; more than any well-formed answer of the toy world has
-KNOBS = ("beta", "ceiling", "space", "length_normalize", "k", "floor", "ratio")
+KNOBS = (
+    "beta", "ceiling", "space", "length_normalize", "k", "floor", "ratio",
+    "gamma", "alpha", "nll_weight", "penalty", "per_token",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,10 @@ class RaceConfig:
     """The settings of a race, checked when made.
 
     `threads` is the number of CPU threads each method gets; all methods train at the same time.
-    The last six, and β, are the losses' knobs, by the names they have in `losses.py`; a method
-    takes those that its loss knows.
+    `measure_every` says how often the slow measurements are taken, see `meters.py`: every so many
+    steps and at the end; 0 for never.
+    β and all from `ceiling` on are the losses' knobs, by the names they have there; a method takes
+    those that its loss knows.
 
     Raises:
         InputError: a value is out of range.
@@ -47,6 +55,7 @@ class RaceConfig:
     seed: int = 0
     eval_every: int = 5
     eval_pairs: int = 32
+    measure_every: int = 60
     threads: int = 1
     ceiling: float = 2.0
     space: str = "ratio"
@@ -54,28 +63,51 @@ class RaceConfig:
     k: float = 1.0
     floor: float | None = None
     ratio: float = 2.0
+    gamma: float = 0.5
+    alpha: float = 0.01
+    nll_weight: float = 1.0
+    penalty: float = 50.0
+    per_token: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(self.methods))
-        unknown = [method for method in self.methods if method not in LOSSES]
+        unknown = [method for method in self.methods if method not in METHODS]
         if unknown or not self.methods or len(set(self.methods)) < len(self.methods):
             raise InputError(
-                f"methods must be different ones of {', '.join(LOSSES)}, not "
+                f"methods must be different ones of {', '.join(METHODS)}, not "
                 f"{', '.join(self.methods) or 'none'}."
             )
         for name in ("steps", "batch_size", "eval_every", "eval_pairs", "threads"):
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 1, name, "a whole number from 1 up", value)
+            _require(_is_whole(value) and value >= 1, name, "a whole number from 1 up", value)
+        whole = _is_whole(self.measure_every) and self.measure_every >= 0
+        _require(whole, "measure_every", "a whole number from 0 up", self.measure_every)
+        seed_fits = _is_whole(self.seed) and 0 <= self.seed < 1 << 63
+        _require(seed_fits, "seed", "a whole number from 0 up, below 2^63", self.seed)
         for name in ("beta", "learning_rate", "ceiling", "k", "ratio"):
             value = getattr(self, name)
-            _require(isinstance(value, (int, float)) and value > 0, name, "positive", value)
+            _require(_is_number(value) and value > 0, name, "positive, up to a million", value)
+        for name in ("gamma", "alpha", "nll_weight", "penalty"):
+            value = getattr(self, name)
+            _require(_is_number(value) and value >= 0, name, "from 0 to a million", value)
         _require(self.eval_every <= 5, "eval_every", "at most 5", self.eval_every)
         _require(self.space in ("ratio", "policy"), "space", "'ratio' or 'policy'", self.space)
-        floor_fits = self.floor is None or 0 < self.floor <= self.ceiling
+        floor_fits = self.floor is None or (
+            _is_number(self.floor) and 0 < self.floor <= self.ceiling
+        )
         _require(floor_fits, "floor", "positive and at most the ceiling", self.floor)
 
     def as_dict(self) -> dict:
         return {**asdict(self), "methods": list(self.methods)}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """A finite number with which no step overflows fp32."""
+    return isinstance(value, (int, float)) and abs(value) <= 1e6
 
 
 def _require(true: bool, name: str, wanted: str, got: object) -> None:
@@ -97,6 +129,8 @@ class Race:
         reference: the model all methods start from; it is never trained.
         models: the policy of each method, trained in place as the race goes.
         held_out: the held-out pairs; the first `eval_pairs` of them are the probe.
+        trained_on_held_out: True if the pairs have one prompt only and cannot be parted, so that
+            what is measured is what was trained on.
 
     Raises:
         InputError: the data or the model cannot be used; nothing has been trained then.
@@ -112,6 +146,7 @@ class Race:
         self.config = config
         self._workers = workers or min(len(config.methods), os.cpu_count() or 1)
         train, self.held_out = load_splits(config.data if data is None else data)
+        self.trained_on_held_out = train is self.held_out
         self.reference, self.tokenizer = start or load_model(config.model)
         self.reference.eval().requires_grad_(False)
         context = context_length(self.reference)
@@ -119,6 +154,7 @@ class Race:
         probe = tokenize_pairs(self.held_out[: config.eval_pairs], self.tokenizer, context)
 
         self._schedule = batch_schedule(len(train), config)
+        self._meters = Meters(self.reference, self.tokenizer, self.held_out, config.seed)
         self._train = ScoredPairs(self.reference, tokenized)
         self._probe = ScoredPairs(self.reference, probe).batch(range(len(probe)))
         self.models, self._trainers = {}, {}
@@ -148,11 +184,16 @@ class Race:
                 indices = self._schedule[step]
                 batch = self._train.batch(indices)
                 last = step == config.steps
-                probe = self._probe if last or step % config.eval_every == 0 else None
+                evaluate = last or step % config.eval_every == 0
+                every = config.measure_every
+                measure = every > 0 and (last or step % every == 0)
 
-                def run(trainer: Trainer, batch=batch, probe=probe, last=last) -> Event:
-                    measured = trainer.evaluate(probe) if probe else {}
-                    return {**trainer.step(batch, update=not last), **measured}
+                def run(
+                    trainer: Trainer, batch=batch, last=last, evaluate=evaluate, measure=measure
+                ) -> Event:
+                    slow = self._meters.read(trainer) if measure else {}
+                    measured = trainer.evaluate(self._probe) if evaluate else {}
+                    return {**trainer.step(batch, update=not last), **measured, **slow}
 
                 events = list(pool.map(run, self._trainers.values()))
                 self.seconds += time.perf_counter() - began
@@ -163,28 +204,35 @@ class Race:
                 for method, event in zip(config.methods, events, strict=True):
                     yield method, {**event, **shared}
 
+    def forget_training(self) -> None:
+        """Free what only training needs; the models stay."""
+        self._trainers.clear()
+        del self._train, self._probe, self._meters
+
+    @property
+    def probe_prompts(self) -> list[str]:
+        """The held-out prompts that are asked to judge a model, `eval_pairs` at the most."""
+        prompts = list(dict.fromkeys(pair["prompt"] for pair in self.held_out))
+        return prompts[: self.config.eval_pairs]
+
+    def answers(self, name: str) -> list[str]:
+        """A method's answers to the probe's prompts, or those of "reference", all with one seed."""
+        return sample_answers(
+            self.reference if name == "reference" else self.models[name],
+            self.tokenizer,
+            self.probe_prompts,
+            seed=self.config.seed,
+            max_new_tokens=LONGEST_ANSWER,
+        )
+
     def win_rates(self) -> dict[str, float] | None:
         """Share of the probe's prompts on which the judge prefers a method's answer to the
         reference's, both sampled with the same seed; None outside the toy world."""
-        prompts = list(dict.fromkeys(pair["prompt"] for pair in self.held_out))
-        prompts = prompts[: self.config.eval_pairs]
+        prompts = self.probe_prompts
         if not all(find_topic(prompt) for prompt in prompts):
             return None
-
-        def answers(model) -> list[str]:
-            return sample_answers(
-                model,
-                self.tokenizer,
-                prompts,
-                seed=self.config.seed,
-                max_new_tokens=LONGEST_ANSWER,
-            )
-
-        rivals = answers(self.reference)
-        return {
-            method: win_rate(prompts, answers(model), rivals)
-            for method, model in self.models.items()
-        }
+        rivals = self.answers("reference")
+        return {method: win_rate(prompts, self.answers(method), rivals) for method in self.models}
 
 
 def batch_schedule(pair_count: int, config: RaceConfig) -> list[list[int]]:
@@ -211,6 +259,20 @@ def _torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C not tear what the first has caused to be saved."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals never reach other threads
+        return
+    before = {name: signal.signal(name, signal.SIG_IGN) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 @dataclass(frozen=True)
@@ -275,11 +337,17 @@ def race(
         status = "interrupted"
     except FloatingPointError as error:
         status, problem = "diverged", str(error)
-    summary = {"status": status, "problem": problem, **summarize(config, events, win_rates)}
+    summary = {
+        "status": status,
+        "problem": problem,
+        "trained_on_held_out": contest.trained_on_held_out,
+        **summarize(config, events, win_rates),
+    }
     if folder:
-        for method, model in contest.models.items():
-            folder.save_model(method, model, contest.tokenizer)
-        folder.write_summary(summary)
+        with _uninterrupted():
+            folder.write_summary(summary)
+            for method, model in contest.models.items():
+                folder.save_model(method, model, contest.tokenizer)
     return RaceResult(config, events, summary, contest.models, contest.reference, contest.tokenizer)
 
 

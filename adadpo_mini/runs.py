@@ -24,7 +24,7 @@ class RunFolder:
             InputError: the folder already holds a run.
         """
         path = Path(path).expanduser()
-        if (path / "config.json").exists():
+        if (path / "config.json").exists() or any(path.glob("*/metrics.jsonl")):
             raise InputError(f"{path}: already holds a run; give another folder or delete it.")
         return path
 

@@ -1,6 +1,5 @@
 """One method, one step: batch → log-probs → loss → update → event."""
 
-import inspect
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps
-from adadpo_mini.losses import LOSSES, PreferenceLoss
+from adadpo_mini.losses import PreferenceLoss
+from adadpo_mini.methods import METHODS
 from adadpo_mini.pairs import PairBatch, TokenizedPair, make_batch
 
 Event = dict[str, float]
@@ -73,11 +73,14 @@ class Trainer:
 
     Args:
         model: the policy; it is updated in place and starts equal to the reference.
-        method: a key of `LOSSES`.
+        method: a key of `METHODS`.
         learning_rate: AdamW's, constant, without weight decay.
         knobs: β and such, by the names of the losses' parameters; those that this method's loss
             does not know are ignored.
         max_grad_norm: gradients are scaled down to this norm.
+
+    Attributes:
+        loss: the method's loss with its knobs set, a function of the four log-probs and lengths.
     """
 
     def __init__(
@@ -93,11 +96,8 @@ class Trainer:
         self.method = method
         self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
-        self._loss = LOSSES[method]
-        parameters = inspect.signature(self._loss).parameters
-        self._needs_lengths = "chosen_lengths" in parameters
-        self._ceiling = knobs.get("ceiling") if "ceiling" in parameters else None
-        self._knobs = {name: value for name, value in knobs.items() if name in parameters}
+        self.loss = METHODS[method].bind(knobs)
+        self._ceiling = METHODS[method].knobs(knobs).get("ceiling")
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
         self.steps = 0
         self.tokens = 0
@@ -109,14 +109,13 @@ class Trainer:
         logps = completion_logps(self.model, rows.input_ids, rows.completion_mask)
         chosen_logps, rejected_logps = logps.chunk(2)
         chosen_lengths, rejected_lengths = rows.lengths.chunk(2)
-        lengths = {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}
-        loss = self._loss(
+        loss = self.loss(
             chosen_logps,
             rejected_logps,
             batch.ref_chosen_logps,
             batch.ref_rejected_logps,
-            **(lengths if self._needs_lengths else {}),
-            **self._knobs,
+            chosen_lengths=chosen_lengths,
+            rejected_lengths=rejected_lengths,
         )
         return BatchLoss(
             loss,
@@ -140,17 +139,19 @@ class Trainer:
             loss, logps/…, rewards/…: see `describe`. grad_norm: before clipping. learning_rate.
 
         Raises:
-            FloatingPointError: the loss is not a finite number; the model was not updated.
+            FloatingPointError: the loss or its gradient is not a finite number; the model was not
+                updated.
         """
         began = time.perf_counter()
         result = self.compute_loss(batch)
-        if not torch.isfinite(result.loss.loss):
-            raise FloatingPointError(
-                f"{self.method}: the loss is {result.loss.loss.item()} after {self.steps} steps; "
-                "training has diverged, lower the learning rate."
-            )
         result.loss.loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        for name, value in (("loss", result.loss.loss), ("norm of the gradient", grad_norm)):
+            if not torch.isfinite(value):
+                raise FloatingPointError(
+                    f"{self.method}: the {name} is {value.item()} after {self.steps} steps; "
+                    "training has diverged, lower the learning rate."
+                )
         event = {
             "step": self.steps,
             "learning_rate": self.learning_rate,

@@ -1,7 +1,7 @@
 """The trajectory figure: names, colours, dashes, units."""
 
 from adadpo_mini.figures import COLOURS, LiveTrajectories, trajectory_figure
-from adadpo_mini.losses import LOSSES
+from adadpo_mini.methods import METHODS
 
 
 def event(step, chosen, rejected, measured=True):
@@ -37,9 +37,10 @@ def test_the_axes_say_what_and_in_which_unit():
 
 
 def test_every_method_has_a_colour_of_its_own_and_empty_logs_give_empty_curves():
-    drawn = traces(trajectory_figure({method: [] for method in LOSSES}))
-    assert len(drawn) == 2 * len(LOSSES) and not any(trace.x or trace.y for trace in drawn.values())
-    assert len({trace.line.color for trace in drawn.values()}) == len(LOSSES)
+    drawn = traces(trajectory_figure({method: [] for method in METHODS}))
+    assert len(drawn) == 2 * len(METHODS)
+    assert not any(trace.x or trace.y for trace in drawn.values())
+    assert len({trace.line.color for trace in drawn.values()}) == len(METHODS)
     assert not trajectory_figure({}).data
 
 

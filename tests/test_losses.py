@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adadpo_mini.losses import LOSSES, adadpo_loss, dpo_loss, fixed_ratio_loss
+from adadpo_mini.losses import adadpo_loss, dpo_loss, fixed_ratio_loss
+from adadpo_mini.methods import METHODS
 
 
 def random_logps(batch=6, seed=0, dtype=torch.float64):
@@ -158,11 +159,11 @@ def test_half_precision_log_probs_are_raised_to_fp32():
     assert adadpo_loss(*logps, **random_lengths()).loss.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", METHODS)
 def test_rewards_are_raw_and_detached(name):
     logps = random_logps()
-    lengths = random_lengths() if name == "adadpo" else {}
-    result = LOSSES[name](*logps, **lengths, beta=0.3)
+    lengths = random_lengths() if METHODS[name].needs_lengths else {}
+    result = METHODS[name].loss(*logps, **lengths, beta=0.3)
     torch.testing.assert_close(result.chosen_rewards, 0.3 * (logps[0] - logps[2]).detach())
     torch.testing.assert_close(result.rejected_rewards, 0.3 * (logps[1] - logps[3]).detach())
     assert not result.chosen_rewards.requires_grad and not result.rejected_rewards.requires_grad

@@ -138,6 +138,34 @@ def test_split_pairs_keeps_equal_prompts_on_one_side():
     assert split_pairs(pairs, every=4) == (train, held_out), "always the same"
 
 
+def test_any_file_with_two_prompts_has_pairs_held_out():
+    pairs = load_pairs(
+        [{"prompt": f"{i % 2}\n", "chosen": f"a{i}", "rejected": "b"} for i in range(9)]
+    )
+    train, held_out = split_pairs(pairs)
+    assert {p["prompt"] for p in train}.isdisjoint(p["prompt"] for p in held_out)
+    assert len(train) + len(held_out) == 9 and min(len(train), len(held_out)) >= 4
+
+
+def test_a_conversation_without_a_prompt_is_parted_between_messages():
+    ask = {"role": "user", "content": "Why?"}
+    sides = {
+        side: [ask, {"role": "assistant", "content": f"It is good\nand {word}."}]
+        for side, word in (("chosen", "fine"), ("rejected", "bad"))
+    }
+    [pair] = load_pairs([sides])
+    assert pair == {
+        "prompt": "Why?\n", "chosen": "It is good\nand fine.", "rejected": "It is good\nand bad.",
+    }  # fmt: skip
+
+
+def test_a_folder_or_a_name_too_long_is_told(tmp_path):
+    with pytest.raises(InputError, match="is a folder"):
+        load_pairs(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        load_pairs("x" * 400)
+
+
 def test_split_pairs_with_too_few_prompts_gives_all_pairs_to_both_sides():
     pairs = pairs_of("the only question\n", "the only question\n")
     assert split_pairs(pairs) == (pairs, pairs)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -151,7 +153,7 @@ def test_the_reference_is_asked_once_for_each_pair_and_never_trained(rows, tiny)
     one_prompt = [{**row, "prompt": rows[0]["prompt"]} for row in rows[:8]]
     model, tokenizer = load_model(tiny)
     contest = Race(
-        RaceConfig(steps=5, batch_size=4, eval_pairs=2, eval_every=1, learning_rate=1e-3),
+        RaceConfig(steps=5, batch_size=4, eval_pairs=2, eval_every=1, measure_every=0),
         data=one_prompt, start=(model, tokenizer),
     )  # fmt: skip
     assert contest.reference is model
@@ -205,6 +207,24 @@ def test_the_summary_is_the_last_measurement(run):
         assert row["margin"] == last["eval_rewards/margins"]
         assert row["seconds"] == last["time"] > 0
         assert 0 <= row["win_rate"] <= 1
+
+
+def test_the_win_rate_is_that_of_the_methods_answers_over_the_references(monkeypatch):
+    """A judge that likes the word dpo best: dpo's answers win, adadpo's tie, and none other."""
+    config = RaceConfig(steps=1, batch_size=2, eval_pairs=4, measure_every=0)
+    contest = Race(config)
+    said = {id(contest.reference): "reference", id(contest.models["dpo"]): "dpo"}
+    monkeypatch.setattr(
+        sys.modules["adadpo_mini.race"],  # `adadpo_mini.race` is the function
+        "sample_answers",
+        lambda model, tokenizer, prompts, **_: [said.get(id(model), "reference")] * len(prompts),
+    )
+    monkeypatch.setattr(
+        sys.modules["adadpo_mini.judge"],
+        "judge",
+        lambda prompt, answer: SimpleNamespace(reward=1 if answer == "dpo" else 0),
+    )
+    assert contest.win_rates() == {"dpo": 1.0, "adadpo": 0.5}
 
 
 def test_the_models_of_the_result_are_those_of_the_last_event(run, rows):

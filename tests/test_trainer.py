@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from adadpo_mini import completion_logps, load_model, load_pairs
-from adadpo_mini.losses import LOSSES
 from adadpo_mini.pairs import TokenizedPair, tokenize_pairs
 from adadpo_mini.trainer import ScoredPairs, Trainer
 
@@ -130,11 +129,9 @@ def forces(trainer, batch):
     x_w = (result.chosen_shift / n_w).double().exp().requires_grad_()
     x_l = (result.rejected_shift / n_l).double().exp().requires_grad_()
     zero = torch.zeros(1, dtype=torch.float64)
-    loss = LOSSES[trainer.method](
-        n_w * x_w.log(), n_l * x_l.log(), zero, zero,
-        **({"chosen_lengths": n_w, "rejected_lengths": n_l} if trainer.method == "adadpo" else {}),
-        **trainer._knobs,
-    )  # fmt: skip
+    loss = trainer.loss(
+        n_w * x_w.log(), n_l * x_l.log(), zero, zero, chosen_lengths=n_w, rejected_lengths=n_l
+    )
     force_w, force_l = torch.autograd.grad(loss.loss, (x_w, x_l))
     assert force_w < 0 < force_l
     return -force_w.item(), force_l.item()
@@ -189,7 +186,24 @@ def test_grad_norm_is_that_of_the_whole_gradient_before_clipping(reference, toke
     gradient = torch.autograd.grad(loss, list(trainer.model.parameters()))
     norm = sum((g.double() ** 2).sum() for g in gradient).sqrt().item()
     assert norm > 1.0, "the example should be clipped"
+    seen = []
+    optimizer_step = trainer._optimizer.step
+    trainer._optimizer.step = lambda: (
+        seen.append([p.grad.clone() for p in trainer.model.parameters()]), optimizer_step(),
+    )  # fmt: skip
     assert trainer.step(batch)["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    clipped = sum((g.double() ** 2).sum() for g in seen[0]).sqrt().item()
+    assert clipped == pytest.approx(1.0, rel=1e-3), "what the optimiser gets is clipped"
+
+
+def test_a_gradient_that_overflows_is_an_error_too(reference, tokenized, monkeypatch):
+    trainer = new_trainer(reference, "dpo")
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    before = copy.deepcopy(trainer.model.state_dict())
+    with pytest.raises(FloatingPointError, match="norm of the gradient is inf"):
+        trainer.step(ScoredPairs(reference, tokenized).batch([0, 1]))
+    after = trainer.model.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
 def test_a_loss_that_is_no_number_is_an_error_and_leaves_the_model(reference, tokenized):

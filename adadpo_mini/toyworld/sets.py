@@ -55,7 +55,16 @@ def near_duplicate(topic: Topic, rng: Random) -> tuple[str, str]:
 
 def swap(topic: Topic, rng: Random) -> tuple[str, str]:
     """The same answer but for one object in the middle: the right tool against a wrong one."""
-    chosen = _good(rng, topic, "short").text
+    return _swapped(topic, rng, "short")
+
+
+def long_swap(topic: Topic, rng: Random) -> tuple[str, str]:
+    """As swap, in answers three times as long: a token's share of a change is small."""
+    return _swapped(topic, rng, "detailed")
+
+
+def _swapped(topic: Topic, rng: Random, kind: str) -> tuple[str, str]:
+    chosen = _good(rng, topic, kind).text
     wrong = pick(rng, [tool for tool in TOOLS[topic.domain].values() if tool != topic.tool])
     return chosen, chosen.replace(f" {topic.tool}", f" {wrong}")
 
@@ -84,6 +93,7 @@ SETS: dict[str, Callable[[Topic, Random], tuple[str, str]]] = {
     "tone": tone,
     "near_duplicate": near_duplicate,
     "swap": swap,
+    "long_swap": long_swap,
     "length_bias": length_bias,
     "noisy_labels": tone,
     "refusal": refusal,

@@ -12,6 +12,7 @@ from app import words
 from app.engine import Engine, LiveRun
 
 LIVE_PLOT_JS = (Path(__file__).parents[1] / "static" / "live_plot.js").read_text(encoding="utf-8")
+METHODS_OFFERED = ("dpo", "adadpo", "fixed_ratio")  # the relatives are for the command line
 TICK = 0.25  # seconds between two looks at the run
 # What the chart needs of an event; the rest stays on the server.
 SENT = ("step", "eval_shift/chosen", "eval_shift/rejected")
@@ -50,7 +51,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
         with gr.Column(scale=1, min_width=260):
             data = gr.Dropdown(list(SETS), value="tone", label="Data set", elem_id="run-data")
             methods = gr.CheckboxGroup(
-                [(label, name) for name, label in LABELS.items()],
+                [(LABELS[name], name) for name in METHODS_OFFERED],
                 value=["dpo", "adadpo"],
                 label="Methods",
                 elem_id="run-methods",
@@ -66,7 +67,9 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
                 steps = gr.Number(
                     120, label="Steps", minimum=1, maximum=100_000, elem_id="run-steps", **whole
                 )
-                seed = gr.Number(0, label="Seed", minimum=0, elem_id="run-seed", **whole)
+                seed = gr.Number(
+                    0, label="Seed", minimum=0, maximum=2**31, elem_id="run-seed", **whole
+                )
             with gr.Row():
                 start = gr.Button("Start", variant="primary", elem_id="run-start", min_width=90)
                 stop = gr.Button("Stop", interactive=False, elem_id="run-stop", min_width=90)
@@ -94,6 +97,8 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
     def look(run: LiveRun | None, seen: int, own: str | None) -> tuple:
         # The status is read before the events: "finished" then comes with the last of them.
         live = run is not None and run.live
+        if run is not None:
+            run.watch()
         message, end = feed_since(run, seen)
         text = words.status(run)
         if run is not None and run.id != own:

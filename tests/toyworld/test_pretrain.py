@@ -87,7 +87,7 @@ def test_the_tokenizer_is_the_committed_one(made, toy):
 
 def test_a_saved_base_model_loads_with_the_same_weights_and_a_card(made, tmp_path):
     model, tokenizer, _ = made
-    save_base_model(model, tokenizer, tmp_path / "new" / "model")
+    save_base_model(model, tokenizer, tmp_path / "new" / "model", steps=1, seed=0)
     again, tokenizer_again = load_model(tmp_path / "new" / "model")
     for name, weight in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name

@@ -1,0 +1,157 @@
+"""Will the chosen fall? Measurements on single pairs: displacement, CHES, the token view.
+
+Everything here looks at a model and changes nothing. What is measured on every step's batch, the
+force balance among it, is in `trainer.describe`; where the probability goes is in `mass.py`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.logprobs import completion_logps, token_logps
+from adadpo_mini.methods import BoundLoss
+from adadpo_mini.pairs import TokenizedPair, make_batch
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Does the next step raise or lower the chosen, to first order?
+
+    With g = ∇_θ log π(y|x), a step of gradient descent on L = −log σ(β_w·u_w − β_l·u_l) changes
+    log π_w in proportion to β_w·‖g_w‖² − β_l·⟨g_w, g_l⟩. So the chosen falls exactly if the meter
+    ⟨g_w, g_l⟩/‖g_w‖² exceeds β_w/β_l: 1 for DPO, ρ (at most C) for AdaDPO.
+
+    Attributes:
+        meter: ⟨g_w, g_l⟩/‖g_w‖², no unit.
+        cosine: of the angle between the two gradients.
+        norm_ratio: ‖g_l‖/‖g_w‖; the meter is cosine × norm_ratio.
+    """
+
+    meter: float
+    cosine: float
+    norm_ratio: float
+
+
+def displacement(model, pair: TokenizedPair) -> Displacement:
+    """Measure `Displacement` on one pair, by two backward passes.
+
+    The model's `.grad` is not touched; its parameters must require gradients.
+    """
+    batch = make_batch([pair])
+    logps = completion_logps(model, batch.input_ids, batch.completion_mask)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    g_w, g_l = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(logp, parameters, retain_graph=True)])
+        for logp in logps
+    )
+    dot, norm_w, norm_l = (g_w @ g_l).item(), g_w.norm().item(), g_l.norm().item()
+    return Displacement(dot / norm_w**2, dot / (norm_w * norm_l), norm_l / norm_w)
+
+
+@dataclass(frozen=True)
+class Ches:
+    """Centred hidden embedding similarity: how much alike a model sees two answers.
+
+    With h_t the last hidden state from which token t is predicted, and H = Σ_t h_t over an
+    answer's tokens,
+
+        ches = ⟨H_w, H_l⟩ − ‖H_w‖²          normalised = ⟨H_w, H_l⟩/(|y_w|·|y_l|) − ‖H_w‖²/|y_w|²
+
+    The higher, the more is the chosen expected to be dragged down with the rejected.
+
+    Source: Razin et al. 2024, arXiv:2410.08847. The formula was taken from memory of it.
+    """
+
+    ches: float
+    normalised: float
+
+
+@torch.no_grad()
+def ches(model, pair: TokenizedPair) -> Ches:
+    """Measure `Ches` on one pair, by one forward pass."""
+    batch = make_batch([pair])
+    output = model(input_ids=batch.input_ids, use_cache=False, output_hidden_states=True)
+    hidden = output.hidden_states[-1][:, :-1].float()  # position i predicts the token at i + 1
+    sums = (hidden * batch.completion_mask[:, 1:, None]).sum(1)
+    (h_w, h_l), (n_w, n_l) = sums, batch.lengths.tolist()
+    dot, square = (h_w @ h_l).item(), (h_w @ h_w).item()
+    return Ches(dot - square, dot / (n_w * n_l) - square / n_w**2)
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """One completion, token by token; all but `tokens` of shape (|y|,).
+
+    Attributes:
+        tokens: their texts; the last is the end token.
+        policy_logps: log π_θ(y_t|x, y_<t), nats.
+        ref_logps: the same under the reference.
+        gradient_weight: how hard the loss pushes on the token's own logit,
+            c·(1 − π_θ(y_t|x, y_<t)), where c = |∂L/∂ log π_θ(y|x)| is the same for all tokens of
+            a completion. A token that is certain already is hardly pushed.
+    """
+
+    tokens: list[str]
+    policy_logps: Tensor
+    ref_logps: Tensor
+    gradient_weight: Tensor
+
+    @property
+    def change(self) -> Tensor:
+        """log π_θ − log π_ref of each token, nats; sums to u."""
+        return self.policy_logps - self.ref_logps
+
+
+def token_views(
+    model, reference, tokenizer, pair: TokenizedPair, loss: BoundLoss
+) -> tuple[TokenView, TokenView]:
+    """(chosen, rejected) of one pair, token by token.
+
+    Args:
+        loss: what weighs the two sides, `METHODS[name].bind(knobs)` or a trainer's `loss`.
+    """
+    rows = make_batch([pair])
+    with torch.no_grad():
+        policy, ref = (
+            token_logps(one(input_ids=rows.input_ids, use_cache=False).logits, rows.input_ids)
+            for one in (model, reference)
+        )
+    mask = rows.completion_mask[:, 1:]
+    forces = pair_forces(loss, *(policy * mask).sum(1), *(ref * mask).sum(1), *rows.lengths)
+
+    def view(side: int, completion: list[int]) -> TokenView:
+        here = mask[side].bool()
+        texts = [tokenizer.decode([token]) for token in completion]
+        mine = policy[side][here]
+        return TokenView(texts, mine, ref[side][here], forces[side] * (1 - mine.exp()))
+
+    return view(0, pair.chosen), view(1, pair.rejected)
+
+
+def pair_forces(
+    loss: BoundLoss,
+    chosen_logp: Tensor,
+    rejected_logp: Tensor,
+    ref_chosen_logp: Tensor,
+    ref_rejected_logp: Tensor,
+    chosen_length: Tensor,
+    rejected_length: Tensor,
+) -> tuple[float, float]:
+    """(−∂L/∂log π_w, ∂L/∂log π_l) of one pair, by autograd: how hard each side is pushed.
+
+    >>> from adadpo_mini.methods import METHODS
+    >>> zero, one = torch.tensor(0.0), torch.tensor(1)
+    >>> pair_forces(METHODS["dpo"].bind({"beta": 0.1}), zero, zero, zero, zero, one, one)  # β/2
+    (0.05..., 0.05...)
+    """
+    sides = [logp.detach().view(1).requires_grad_() for logp in (chosen_logp, rejected_logp)]
+    value = loss(
+        *sides,
+        ref_chosen_logp.view(1),
+        ref_rejected_logp.view(1),
+        chosen_lengths=chosen_length.view(1),
+        rejected_lengths=rejected_length.view(1),
+    ).loss
+    up, down = torch.autograd.grad(value, sides)
+    return -up.item(), down.item()
