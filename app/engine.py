@@ -3,6 +3,7 @@
 import copy
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from adadpo_mini.errors import InputError
 
 MAX_LIVE = 2  # races that may train at the same time
 MAX_KEPT = 12  # races, live and ended, that are kept for chatting and for reloaded pages
+# A race that no page has asked about for so long is stopped: its tab was closed, and it would hold
+# one of the places for ever. Browsers wake a hidden tab once a minute.
+UNWATCHED = 180  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ class LiveRun:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
+        self._seen = time.monotonic()
         self._models_lock = threading.Lock()
         self._race = None
 
@@ -53,6 +58,12 @@ class LiveRun:
     def stop(self) -> None:
         """Ask the race to stop after the step it is in."""
         self._stop.set()
+        if self.status == "preparing":
+            self.status = "stopped"
+
+    def watch(self) -> None:
+        """Note that a page is looking at the race."""
+        self._seen = time.monotonic()
 
     def models(self) -> Mapping[str, object]:
         """Copies of the reference and the policies as they are now, safe to sample from."""
@@ -68,9 +79,11 @@ class LiveRun:
 
         try:
             self._race = Race(RaceConfig(**self.settings), start=start)
+            if self._stop.is_set():
+                return
             self.status = "running"
             stream = self._race.events()
-            while not self._stop.is_set():
+            while not self._stop.is_set() and time.monotonic() - self._seen < UNWATCHED:
                 with self._models_lock:
                     item = next(stream, None)
                 if item is None:
@@ -85,6 +98,9 @@ class LiveRun:
         except Exception as problem:  # the page must not wait for ever, whatever went wrong
             log.exception("race %s failed", self.id)
             self.problem, self.status = f"Unexpected problem: {problem!r}", "failed"
+        finally:
+            if self._race is not None:
+                self._race.forget_training()
 
 
 class Engine:
@@ -94,11 +110,19 @@ class Engine:
         self._runs: dict[str, LiveRun] = {}
         self._lock = threading.Lock()
         self._toy = None
-        self._warm = threading.Thread(target=self._load_toy, daemon=True)
+        self._warm: threading.Thread | None = None
+        self._warm_lock = threading.Lock()
 
-    def warm_up(self) -> None:
-        """Load the toy model in the background, so that the first race starts at once."""
-        self._warm.start()
+    def warm_up(self) -> threading.Thread:
+        """Load the toy model in the background, so that the first race starts at once.
+
+        Called again it does nothing, unless loading has failed: then it tries once more.
+        """
+        with self._warm_lock:
+            if self._warm is None or not (self._warm.is_alive() or self._toy):
+                self._warm = threading.Thread(target=self._load_toy, daemon=True)
+                self._warm.start()
+            return self._warm
 
     def _load_toy(self) -> None:
         import torch
@@ -115,9 +139,8 @@ class Engine:
 
     def start_model(self) -> tuple:
         """(model, tokenizer) of the toy, waiting for the warm-up where it is not over."""
-        if self._warm.ident is None:
-            self.warm_up()
-        self._warm.join()
+        if self._toy is None:
+            self.warm_up().join()
         if self._toy is None:
             raise InputError("The toy model could not be loaded; see the terminal for the reason.")
         return self._toy

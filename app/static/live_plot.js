@@ -7,6 +7,7 @@ const config = { displaylogo: false, showSendToCloud: false, responsive: true,
                  modeBarButtonsToRemove: ["select2d", "lasso2d"] };
 const EMPTY = { data: [], layout: { xaxis: { title: { text: "training step" }, range: [0, 120] },
   yaxis: { range: [-20, 5] } } };
+let drawn = EMPTY; // the figure whose names have to fit
 let run = null;   // id of the run that is drawn
 let seen = 0;     // how many of its events have arrived
 let ready = Promise.resolve();
@@ -17,6 +18,9 @@ const isNarrow = () => plot.clientWidth < 520;
 const yTitle = () => isNarrow() ? "log-prob change (nats)"
   : "change in log-prob against the reference<br>(nats per completion)";
 
+// Room on the right for the longest name, its value, and the gap between line and label.
+const roomForLabels = () => 8.2 * Math.max(12, ...(drawn.data ?? []).map((t) => t.meta.length)) + 60;
+
 function themed(layout) {
   const ink = isDark() ? "#d7dbe2" : "#2b303a";
   const grid = isDark() ? "#3a404c" : "#e4e7ec";
@@ -25,13 +29,14 @@ function themed(layout) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
     height: isNarrow() ? 360 : 440, uirevision: "keep",
     hoverlabel: { bgcolor: isDark() ? "#1f242d" : "#ffffff", font: { color: ink } },
-    margin: { l: 60, r: isNarrow() ? 12 : 185, t: 12, b: 50 }, showlegend: isNarrow(),
+    margin: { l: 60, r: isNarrow() ? 12 : roomForLabels(), t: 12, b: 50 }, showlegend: isNarrow(),
     legend: { orientation: "h", y: -0.22, yanchor: "top", x: 0 },
     xaxis: { ...layout.xaxis, ...axis },
     yaxis: { ...layout.yaxis, ...axis, title: { text: yTitle() } } };
 }
 
 function draw(figure, steps) {
+  drawn = figure;
   const layout = themed(figure.layout);
   if (steps) layout.xaxis = { ...layout.xaxis, range: [0, steps], autorange: false };
   return Plotly.newPlot(plot, figure.data, layout, config);

@@ -29,16 +29,20 @@ def verdict_line(prompt: str, answer: str) -> str:
         return ""
     verdict = judge(prompt, answer)
     if verdict.on_topic:
-        return f"*Judge: {KIND_IN_WORDS[verdict.kind]}, reward {verdict.reward} of 3*"
+        return f"Judge: {KIND_IN_WORDS[verdict.kind]}, reward {verdict.reward} of 3"
     wrong = "about something else" if verdict.well_formed else "not a well-formed answer"
-    return f"*Judge: {wrong}, reward {verdict.reward}*"
+    return f"Judge: {wrong}, reward {verdict.reward}".replace(" -", " −")
 
 
 def why_silent(name: str, run: LiveRun | None) -> str:
     """Why a pane has no model to answer with."""
     if run is None:
-        return "*Nothing trained yet: start a race in the Train tab.*"
-    return f"*{PANES[name]} is not in this race: tick it in the Train tab and start again.*"
+        return "Nothing trained yet: start a race in the Train tab."
+    if name not in run.methods:
+        return f"{PANES[name]} is not in this race: tick it in the Train tab and start again."
+    if run.status == "preparing":
+        return "The race is still being prepared: ask again in a moment."
+    return f"The race has left no model. {run.problem}".rstrip()
 
 
 def build(engine: Engine, watched) -> None:
@@ -58,6 +62,7 @@ def build(engine: Engine, watched) -> None:
                 min_width=240,
                 buttons=[],
                 feedback_options=None,
+                render_markdown=False,  # what is typed or sampled is text, never a page to load
                 placeholder="",
                 elem_classes=f"pane-{name}",
             )
@@ -75,7 +80,9 @@ def build(engine: Engine, watched) -> None:
         send = gr.Button("Send", variant="primary", scale=1, min_width=90, elem_id="chat-send")
     with gr.Row():
         temperature = gr.Slider(0, 1.5, 0.7, step=0.1, label="Temperature", min_width=160)
-        seed = gr.Number(0, precision=0, minimum=0, label="Sampling seed", min_width=120)
+        seed = gr.Number(
+            0, precision=0, minimum=0, maximum=2**31, label="Sampling seed", min_width=120
+        )
     gr.Examples(suggested_prompts(), prompt, label="Held-out prompts to try")
 
     def answer(text, heat, sampling_seed, run_id, *history):

@@ -1,6 +1,7 @@
 """Live races without a page: started, stopped, watched by cursor, never mixed up."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -18,7 +19,6 @@ SMALL = {"data": "tone", "methods": ["dpo", "adadpo"], "batch_size": 2, "eval_pa
 def engine(toy):
     """An engine whose toy model is loaded already."""
     engine = Engine()
-    engine._warm.run = lambda: None
     engine._toy = toy
     return engine
 
@@ -105,6 +105,53 @@ def test_a_run_that_cannot_start_says_why(engine):
     wait_until(lambda: not run.live)
     assert run.status == "failed"
     assert "nowhere.jsonl" in status(run)
+
+
+def test_a_race_that_no_page_watches_any_more_is_stopped(engine, monkeypatch):
+    monkeypatch.setattr("app.engine.UNWATCHED", 0.5)
+    watched, alone = (engine.start({**SMALL, "steps": 100_000}) for _ in range(2))
+
+    def stopped():
+        watched.watch()
+        return not alone.live
+
+    wait_until(stopped)
+    assert alone.status == "stopped" and watched.live
+
+
+def test_a_race_stopped_before_it_began_is_stopped_at_once_and_stays_so(toy):
+    run = LiveRun({**SMALL, "steps": 5})
+    run.stop()
+    assert run.status == "stopped"
+    run.train(toy)
+    assert run.status == "stopped" and run.events == []
+
+
+def test_a_race_that_has_ended_keeps_its_models_and_nothing_of_its_training(engine):
+    run = engine.start({**SMALL, "steps": 1})
+    wait_until(lambda: not run.live)
+    wait_until(lambda: not hasattr(run._race, "_meters"))
+    assert not run._race._trainers and set(run.models()) == {"reference", "dpo", "adadpo"}
+
+
+def test_the_toy_is_loaded_once_however_many_ask_and_again_if_it_failed(monkeypatch):
+    engine, loads = Engine(), []
+
+    def load():
+        loads.append(1)
+        time.sleep(0.1)
+        if len(loads) > 1:
+            engine._toy = ("model", "tokenizer")
+
+    monkeypatch.setattr(engine, "_load_toy", load)
+    threads = [threading.Thread(target=engine.warm_up) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    engine._warm.join()
+    assert len(loads) == 1
+    assert engine.start_model() == ("model", "tokenizer") and len(loads) == 2
 
 
 def test_the_feed_hands_out_every_measurement_once(engine):

@@ -61,7 +61,10 @@ def test_outside_the_toy_world_there_is_no_verdict():
 def test_a_pane_without_a_model_says_why():
     assert "start a race" in why_silent("dpo", None)
     assert "AdaDPO is not in this race" in why_silent("adadpo", run_with("finished"))
+    assert "still being prepared" in why_silent("dpo", LiveRun(SETTINGS))
+    failed = LiveRun(SETTINGS, status="failed", problem="No pairs.")
+    assert "No pairs." in why_silent("dpo", failed)
 
 
 def test_every_data_set_is_described():
-    assert describe_sets().count("\n- ") == 5 and "flipped" in describe_sets()
+    assert describe_sets().count("\n- ") == 6 and "flipped" in describe_sets()
