@@ -32,10 +32,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python tutorials/build.py --check
 
-# The table in the README, from scratch; a killed sweep goes on where it stopped.
+# The tables in the README; a killed sweep goes on where it stopped, a finished one runs nothing.
 results: $(VENV)/.dev
-	$(BIN)/adadpo-mini sweep --out data/results/shifts.csv
-	$(BIN)/adadpo-mini table data/results/shifts.csv --into README.md
+	$(BIN)/adadpo-mini sweep sets --out data/results/sets.csv
+	$(BIN)/adadpo-mini sweep paper --out data/results/paper.csv
+	$(BIN)/adadpo-mini table sets data/results/sets.csv --into README.md
+	$(BIN)/adadpo-mini table claims data/results/paper.csv --into README.md
+	$(BIN)/adadpo-mini losses --into README.md
 
 screenshot: $(VENV)/.dev
 	$(TEST_ENV) $(BIN)/python -m tests.browser.screenshot
@@ -60,6 +63,6 @@ $(VENV)/.lab: $(VENV)/.python $(SETUP_FILES)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python $(SETUP_FILES)
-	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,trl]"
+	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,stats,trl]"
 	$(COMPILE)
 	@touch $@ $(VENV)/.demo $(VENV)/.lab

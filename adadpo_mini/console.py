@@ -6,16 +6,18 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from adadpo_mini.generate import stream_answers
+from adadpo_mini.methods import METHODS
 from adadpo_mini.trainer import Event
 
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr; yields a function to call with (done, note).
+    """A progress bar on stderr; yields a function to call with (done, note, in_all).
 
     It appears with the first call, so that input refused before any work gives one line only.
     """
@@ -30,9 +32,9 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
     bar = Progress(*columns, console=Console(stderr=True))
     task = bar.add_task(what, total=total, note="")
 
-    def show(done: int, note: str = "") -> None:
+    def show(done: int, note: str = "", in_all: int = total) -> None:
         bar.start()
-        bar.update(task, completed=done, **({"note": note} if note else {}))
+        bar.update(task, completed=done, total=in_all, **({"note": note} if note else {}))
 
     try:
         yield show
@@ -58,7 +60,7 @@ def race_progress(steps: int) -> Iterator[Callable[[str, Event], None]]:
 
 def closing_table(summary: dict, out: Path | None) -> None:
     """Print the summary of a race as a table."""
-    table = Table(title=f"{summary['data']}, seed {summary['seed']}: {summary['status']}")
+    table = Table(title=f"{escape(summary['data'])}, seed {summary['seed']}: {summary['status']}")
     table.add_column("method")
     for name in ("steps", "Δchosen", "Δrejected", "accuracy", "margin", "win rate"):
         table.add_column(name, justify="right")
@@ -82,16 +84,35 @@ def closing_table(summary: dict, out: Path | None) -> None:
         "Δ: change of held-out completions' log-prob against the reference, nats. Accuracy and "
         "margin: of the raw rewards. Win rate: against the reference's answers, by the judge."
     )
+    if summary["trained_on_held_out"]:
+        console.print(
+            "All pairs have the same prompt, so none could be held out: what was measured is what "
+            "was trained on."
+        )
     if out:
-        console.print(f"Run folder: {out}")
+        console.print(f"Run folder: {escape(str(out))}")
+
+
+def losses_table() -> None:
+    """Print every method with its loss, what it balances and its source."""
+    table = Table(show_lines=True)
+    for name in ("name", "loss of a pair", "balanced in", "source"):
+        table.add_column(name)
+    for name, method in METHODS.items():
+        table.add_row(*map(escape, (name, method.formula, method.balanced or "–", method.source)))
+    Console().print(table)
+    Console().print(
+        "u = log π_θ(y|x) − log π_ref(y|x), p = π_θ(y|x)^(1/|y|), r = sg[min(k·ρ, C)], w chosen, "
+        "l rejected; r = 1 at ρ = 1. What is balanced is so below the ceiling."
+    )
 
 
 def chat_once(models: dict, tokenizer, prompt: str, *, quiet: bool = False, **ask) -> dict:
     """Stream one answer per model into a table; returns the final answers."""
 
     def picture(answers: dict[str, str]) -> Table:
-        table = Table(*answers, title=prompt)
-        table.add_row(*answers.values())
+        table = Table(*answers, title=escape(prompt))
+        table.add_row(*map(escape, answers.values()))
         return table
 
     answers = {name: "" for name in models}
@@ -112,5 +133,5 @@ def pretrain_with_progress(out: Path, steps: int, seed: int, threads: int) -> No
         model, tokenizer = pretrain(
             steps, seed=seed, on_step=lambda step, loss: show(step, f"{loss:.3f} nats/token")
         )
-    save_base_model(model, tokenizer, out)
+    save_base_model(model, tokenizer, out, steps=steps, seed=seed)
     print(out)

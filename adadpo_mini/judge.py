@@ -1,8 +1,10 @@
 """The exact judge of the toy world: reward of an answer, and win rate of one model over another."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from adadpo_mini.errors import InputError
 from adadpo_mini.toyworld.grammar import (
     Answer,
     Topic,
@@ -12,6 +14,7 @@ from adadpo_mini.toyworld.grammar import (
 )
 
 MALFORMED = -1
+LENGTH_PRIOR = 3.0  # standard deviation; see `length_controlled_win_rate`
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,23 @@ def judge(prompt: str, answer: str) -> Verdict:
     return Verdict(well_formed, False, None, MALFORMED)
 
 
+def outcomes(prompts: Sequence[str], answers: Sequence[str], rivals: Sequence[str]) -> list[float]:
+    """For each prompt 1 if the answer is judged better than the rival's, 0.5 for a tie, 0 if worse.
+
+    Raises:
+        ValueError: not as many answers as prompts, or a prompt is not one of the toy world's.
+
+    >>> prompt = "How do I warm the spicy soup?"
+    >>> outcomes([prompt], ["Ugh! Nobody cares about the spicy soup."], ["Sure! Sure! Sure!"])
+    [1.0]
+    """
+    points = []
+    for prompt, answer, rival in zip(prompts, answers, rivals, strict=True):
+        difference = judge(prompt, answer).reward - judge(prompt, rival).reward
+        points.append(0.5 if difference == 0 else float(difference > 0))
+    return points
+
+
 def win_rate(prompts: Sequence[str], answers: Sequence[str], rivals: Sequence[str]) -> float:
     """Share of prompts on which the answer is judged better than the rival's; a tie counts half.
 
@@ -73,11 +93,171 @@ def win_rate(prompts: Sequence[str], answers: Sequence[str], rivals: Sequence[st
     >>> win_rate([prompt], ["Ugh! Nobody cares about the spicy soup."], ["Sure! Sure! Sure!"])
     1.0
     """
-    rows = list(zip(prompts, answers, rivals, strict=True))
-    if not rows:
-        raise ValueError("win_rate needs at least one prompt")
-    points = 0.0
-    for prompt, answer, rival in rows:
-        difference = judge(prompt, answer).reward - judge(prompt, rival).reward
-        points += 0.5 if difference == 0 else float(difference > 0)
-    return points / len(rows)
+    points = outcomes(prompts, answers, rivals)
+    if not points:
+        raise InputError("a win rate needs at least one prompt.")
+    return fmean(points)
+
+
+def length_controlled_win_rate(
+    outcomes: Sequence[float], lengths: Sequence[float], rival_lengths: Sequence[float]
+) -> float:
+    """The win rate that would be seen if all answers were as long as the rival's.
+
+        P(win | prompt i) = σ(θ + φ·tanh(d_i / s)),   d_i = length − rival's length, s its std. dev.
+        LC win rate = σ(θ)
+
+    θ, φ minimise −Σ log-likelihood + φ²/(2τ²): AlpacaEval 2's logistic model and covariate. What is
+    left out is its instruction-difficulty term (it needs the outcomes of many models) and the two
+    verbosity baselines that hold φ in check there; the weak Gaussian prior on φ, with τ = 3, stands
+    in for them, so that φ stays finite when length alone tells wins from losses. θ has no prior:
+    with nothing to learn about length (all d equal) this is the plain win rate, and so it is, 1
+    or 0, when all is won or lost. If all answers differ in length the same way, the prediction is
+    far from the data: read it with its interval.
+
+    Args:
+        outcomes: from 0 (lost) to 1 (won) for each prompt, as `outcomes` gives.
+        lengths: of the answers, in any unit.
+        rival_lengths: of the rival's answers, in the same unit.
+
+    Raises:
+        InputError: no prompts, columns of different lengths, an outcome outside [0, 1], or
+            statsmodels is not installed.
+
+    Source: Dubois et al. 2024, arXiv:2404.04475, and AlpacaEval's metrics/glm_winrate.py.
+
+    >>> round(length_controlled_win_rate([1, 1, 1, 0], [9, 8, 7, 4], [5] * 4), 2)  # plain: 0.75
+    0.52
+    """
+    if not 0 < len(outcomes) == len(lengths) == len(rival_lengths):
+        raise InputError("a win rate needs an outcome and two lengths for each of its prompts.")
+    if not all(0 <= outcome <= 1 for outcome in outcomes):
+        raise InputError("an outcome must be between 0 (lost) and 1 (won).")
+    import numpy as np
+
+    won = np.asarray(outcomes, dtype=float)
+    difference = np.subtract(lengths, rival_lengths, dtype=float)
+    if won.mean() in (0, 1) or np.ptp(difference) == 0:
+        return float(won.mean())
+    theta = _fit_preference(won, np.tanh(difference / difference.std(ddof=1)))[0]
+    return float(1 / (1 + np.exp(-theta)))
+
+
+def _fit_preference(won, covariate):
+    """(θ, φ) of the model above; both arguments are arrays of shape (prompts,)."""
+    import numpy as np
+
+    try:  # not statsmodels.api, which takes half as long again to import
+        from statsmodels.genmod.families import Binomial
+        from statsmodels.genmod.generalized_linear_model import GLM
+    except ImportError as error:
+        raise InputError(
+            "the length-controlled win rate needs statsmodels: pip install statsmodels."
+        ) from error
+    count = len(won)
+    model = GLM(won, np.column_stack([np.ones(count), covariate]), family=Binomial())
+    # It minimises −log-likelihood/count + alpha·params²/2.
+    alpha = np.array([0, 1 / (count * LENGTH_PRIOR**2)])
+    return model.fit_regularized(alpha=alpha, L1_wt=0.0).params
+
+
+Interval = tuple[float, float]
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float],
+    *columns: Sequence[float],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """95 % percentile bootstrap interval of statistic(*columns), drawing rows (prompts) anew.
+
+    It knows only the prompts' scatter: when all is won it is (1, 1), however few they are; a single
+    row gives (nan, nan).
+
+    Raises:
+        InputError: scipy is not installed.
+
+    >>> bootstrap_interval(lambda won: won.mean(), [0, 1] * 50)
+    (0.4, 0.6)
+    """
+    try:
+        from scipy.stats import bootstrap
+    except ImportError as error:
+        raise InputError("an interval needs scipy: pip install scipy.") from error
+    import numpy as np
+
+    if len(columns[0]) < 2:
+        return float("nan"), float("nan")
+    interval = bootstrap(
+        columns,
+        statistic,
+        n_resamples=resamples,
+        vectorized=False,
+        paired=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model's answers against a rival's on the same prompts.
+
+    Attributes:
+        win_rate: share of prompts won, a tie counting half.
+        lc_win_rate: the same with length controlled.
+        win_rate_interval: 95 % bootstrap interval over prompts; None if not asked for.
+        lc_win_rate_interval: the same for `lc_win_rate`.
+        mean_length: of the answers.
+        rival_mean_length: of the rival's answers.
+        count: the number of prompts.
+    """
+
+    win_rate: float
+    lc_win_rate: float
+    win_rate_interval: Interval | None
+    lc_win_rate_interval: Interval | None
+    mean_length: float
+    rival_mean_length: float
+    count: int
+
+
+def compare(
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    rivals: Sequence[str],
+    lengths: tuple[Sequence[float], Sequence[float]] | None = None,
+    *,
+    intervals: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Judge the answers against the rival's: both win rates and the lengths.
+
+    Args:
+        lengths: of the answers and of the rival's, in tokens say; characters if left out, as in
+            AlpacaEval.
+        intervals: also give the bootstrap intervals, for which the model is fitted `resamples`
+            times.
+
+    Raises:
+        InputError: see `length_controlled_win_rate`.
+        ValueError: see `outcomes`.
+
+    >>> prompt = "How do I warm the spicy soup?"
+    >>> compare([prompt], ["Ugh! Nobody cares about the spicy soup."], ["Sure! Sure! Sure!"])
+    Comparison(win_rate=1.0, lc_win_rate=1.0, ..., rival_mean_length=17.0, count=1)
+    """
+    won = outcomes(prompts, answers, rivals)
+    mine, theirs = lengths or ([len(text) for text in answers], [len(text) for text in rivals])
+    lc_win_rate = length_controlled_win_rate(won, mine, theirs)
+    plain, controlled = None, None
+    if intervals:
+        how = {"resamples": resamples, "seed": seed}
+        plain = bootstrap_interval(lambda sample: sample.mean(), won, **how)
+        controlled = bootstrap_interval(length_controlled_win_rate, won, mine, theirs, **how)
+    return Comparison(
+        fmean(won), lc_win_rate, plain, controlled, fmean(mine), fmean(theirs), len(won)
+    )

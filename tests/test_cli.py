@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,13 @@ import time
 import pytest
 
 from adadpo_mini.cli import main
+from adadpo_mini.console import closing_table
+from adadpo_mini.presets import PRESETS
 
 QUICK = ["--steps", "2", "--batch-size", "2"]
-COMMANDS = ("race", "train", "chat", "data", "pretrain", "sweep", "table")
+COMMANDS = (
+    "race", "train", "chat", "losses", "data", "pretrain", "sweep", "table", "report", "doctor",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -45,6 +50,11 @@ def test_bad_input_gives_exit_code_2_and_one_line(bad_file, capsys, transformers
         (["--methods", "dpo,ppo"], "ppo"),
         (["--steps", "0"], "steps"),
         (["--beta", "-1"], "beta"),
+        (["--seed", "99999999999999999999999"], "seed"),
+        (["--seed", "-1"], "seed"),
+        (["--beta", "inf"], "beta"),
+        (["--beta", "nan"], "beta"),
+        (["--methods", "fixed_ratio", "--ratio", "1e30"], "ratio"),
         (["--model", "/nowhere/at/all"], "no such folder"),
         (["--model", "gpt2"], "HF_HUB_OFFLINE"),
     ],
@@ -67,6 +77,81 @@ def test_race_writes_the_run_folder_and_prints_the_closing_table(tmp_path, capsy
     assert main(["chat", str(out), "--prompt", "How do I stir the vegan pasta?", "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     assert set(answers) == {"reference", "dpo", "adadpo"} and all(answers.values())
+
+
+ALL_FLAGS = {
+    "data": ("--data", "swap"), "model": ("--model", "toy"), "steps": ("--steps", "1"),
+    "methods": ("--methods", "adadpo, fixed_ratio"), "batch_size": ("--batch-size", "3"),
+    "beta": ("--beta", "0.2"), "learning_rate": ("--lr", "0.003"), "seed": ("--seed", "7"),
+    "measure_every": ("--measure-every", "0"), "threads": ("--threads", "1"),
+    "ceiling": ("--ceiling", "3"), "floor": ("--floor", "0.5"), "k": ("--k", "1.5"),
+    "space": ("--space", "policy"), "length_normalize": ("--raw",), "ratio": ("--ratio", "4"),
+    "gamma": ("--gamma", "0.7"), "alpha": ("--alpha", "0.03"), "penalty": ("--penalty", "9"),
+    "nll_weight": ("--nll-weight", "0.4"), "per_token": ("--per-token",),
+}  # fmt: skip
+
+
+def test_every_flag_reaches_the_race_under_its_name(tmp_path):
+    from adadpo_mini import RaceConfig
+
+    out = tmp_path / "run"
+    flags = [word for words in ALL_FLAGS.values() for word in words]
+    assert main(["race", *flags, "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert {**config, "methods": tuple(config["methods"])} == RaceConfig(
+        data="swap", steps=1, methods=("adadpo", "fixed_ratio"), batch_size=3, beta=0.2,
+        learning_rate=0.003, seed=7, measure_every=0, ceiling=3.0, floor=0.5, k=1.5,
+        space="policy", length_normalize=False, ratio=4.0, gamma=0.7, alpha=0.03, penalty=9.0,
+        nll_weight=0.4, per_token=True,
+    ).as_dict() | {"methods": ("adadpo", "fixed_ratio")}  # fmt: skip
+
+
+def test_the_defaults_that_help_tells_are_the_races(capsys):
+    from adadpo_mini import RaceConfig
+
+    with pytest.raises(SystemExit):
+        main(["race", "--help"])
+    told = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    for name, words in ALL_FLAGS.items():
+        default = getattr(RaceConfig(), name)
+        if len(words) == 2 and name not in ("methods", "floor", "measure_every"):
+            said = re.search(rf"{words[0]} .*?\(default: (.*?)\)", told).group(1)
+            assert said == (f"{default:g}" if isinstance(default, float) else str(default)), name
+
+
+def test_a_preset_sets_what_is_not_said(tmp_path):
+    out = tmp_path / "run"
+    said = ["--steps", "1", "--methods", "adadpo", "--measure-every", "0"]
+    assert main(["race", "--preset", "both_sink", *said, "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    settings = PRESETS["both_sink"].settings
+    assert config["data"] == settings["data"] and config["batch_size"] == settings["batch_size"]
+    assert config["steps"] == 1 and config["methods"] == ["adadpo"]
+    assert main(["race", "--preset", "nonsense"]) == 2
+
+
+def test_the_closing_table_has_each_number_in_its_column(capsys):
+    row = {
+        "steps": 9, "delta_chosen": -1.25, "delta_rejected": -20.5, "accuracy": 0.75,
+        "margin": 3.5, "win_rate": 0.625, "seconds": 1.0,
+    }  # fmt: skip
+    summary = {"data": "my[x].jsonl", "seed": 4, "status": "finished", "trained_on_held_out": True}
+    closing_table({**summary, "methods": {"dpo": row, "adadpo": {"steps": 0}}}, None)
+    printed = capsys.readouterr().out
+    assert "my[x].jsonl, seed 4: finished" in printed and "same prompt" in printed
+    rows = [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in printed.splitlines()
+        if "method" in line or "dpo" in line
+    ]
+    assert rows[0] == ["method", "steps", "Δchosen", "Δrejected", "accuracy", "margin", "win rate"]
+    assert rows[1] == ["dpo", "9", "-1.2", "-20.5", "0.75", "3.50", "0.62"]
+
+
+def test_brackets_in_a_prompt_are_text(tiny, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"model": str(tiny), "methods": []}))
+    assert main(["chat", str(tmp_path), "--prompt", "[/b] [red]hi"]) == 0
+    assert "[/b] [red]hi" in capsys.readouterr().out
 
 
 def test_json_is_all_that_is_printed_when_asked_for(capsys):
@@ -127,37 +212,56 @@ def test_a_divergent_race_gives_exit_code_2_and_its_summary(tiny, capsys):
     assert "lower the learning rate" in said.err.splitlines()[-1]
 
 
-RESULTS = """\
-data,seed,method,steps,batch_size,beta,learning_rate,delta_chosen,delta_rejected,accuracy,margin,win_rate
-swap,0,dpo,120,16,0.1,0.0002,-1.0,-5.0,1.0,0.4,0.25
-swap,1,dpo,120,16,0.1,0.0002,-3.0,-7.0,1.0,0.4,0.75
-"""  # noqa: E501
+def results(rows: str) -> str:
+    """A sweep's file with these rows of experiment, data, method, seed, shifts and win rate."""
+    from adadpo_mini.results import COLUMNS
+
+    names = ("experiment", "data", "method", "seed", "shift_chosen", "shift_rejected", "win_rate")
+    same = {"steps": 120, "batch_size": 16, "beta": 0.1, "learning_rate": 2e-4, "step": 120}
+    lines = [",".join(COLUMNS)]
+    for row in rows.split():
+        values = {**same, **dict(zip(names, row.split(","), strict=True))}
+        lines.append(",".join(str(values.get(name, "")) for name in COLUMNS))
+    return "\n".join(lines) + "\n"
+
+
+SETS_ROWS = "sets,swap,dpo,0,-1.0,-5.0,0.25 sets,swap,dpo,1,-3.0,-7.0,0.75"
 
 
 def test_table_prints_a_sweeps_results_or_writes_them_into_a_document(tmp_path, capsys):
-    results, document = tmp_path / "results.csv", tmp_path / "page.md"
-    results.write_text(RESULTS)
-    assert main(["table", str(results)]) == 0
+    file, document = tmp_path / "results.csv", tmp_path / "page.md"
+    file.write_text(results(SETS_ROWS))
+    assert main(["table", "sets", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "−2.0 ± 12.7 / −6.0 ± 12.7" in printed  # t(0.975, 1) = 12.706, s/√n = 1
     assert "0.50 ± 3.18" in printed and "2 seeds" in printed
-    document.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
-    assert main(["table", str(results), "--into", str(document)]) == 0
+    document.write_text("<!-- sets:begin -->\n<!-- sets:end -->\n")
+    assert main(["table", "sets", str(file), "--into", str(document)]) == 0
     assert printed.strip() in document.read_text()
 
 
 def test_table_refuses_what_it_cannot_read_or_write(tmp_path, capsys):
-    header = tmp_path / "header.csv"
-    header.write_text(RESULTS.splitlines()[0] + "\n")
-    results = tmp_path / "results.csv"
-    results.write_text(RESULTS)
+    header, half, whole = (tmp_path / f"{name}.csv" for name in ("header", "half", "whole"))
+    header.write_text(results(""))
+    half.write_text(results(SETS_ROWS + " sets,tone,dpo,0,-1.0,-5.0,0.25"))
+    whole.write_text(results(SETS_ROWS))
     for arguments in (
         [str(tmp_path / "none.csv")],
         [str(header)],
-        [str(results), "--into", str(tmp_path / "none.md")],
+        [str(half)],
+        [str(whole), "--into", str(tmp_path / "none.md")],
     ):
-        assert main(["table", *arguments]) == 2
+        assert main(["table", "sets", *arguments]) == 2
         assert capsys.readouterr().err.startswith("adadpo-mini: ")
+
+
+def test_losses_prints_the_table_or_the_same_as_json(capsys):
+    assert main(["losses"]) == 0
+    printed = capsys.readouterr().out
+    assert "AdaDPO" in printed and "arXiv:2305.18290" in printed
+    assert main(["losses", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows["adadpo"]["source"] == "arXiv:2605.28440" and len(rows) >= 14
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -72,7 +72,10 @@ def test_the_losses_need_torch_and_nothing_else():
 
 def test_importing_the_package_loads_no_page_and_no_transformers():
     code = "import adadpo_mini, sys; print(*{m.split('.')[0] for m in sys.modules})"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert "torch" in run.stdout.split()
     assert {"gradio", "app", "transformers", "datasets"}.isdisjoint(run.stdout.split()), run
 
 

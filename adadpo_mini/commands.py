@@ -1,0 +1,148 @@
+"""What each command does: a thin shell around a function of the package.
+
+Imports are inside, so that `--help` and a refused argument do not wait for torch.
+"""
+
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from adadpo_mini.errors import InputError
+
+NOT_SETTINGS = ("command", "run", "out", "json", "preset", "method")
+
+
+def race(arguments: Namespace) -> int:
+    """Also `train`, which is a race of one."""
+    from adadpo_mini.console import closing_table, race_progress
+    from adadpo_mini.presets import find_preset
+    from adadpo_mini.race import RaceConfig
+    from adadpo_mini.race import race as run_race
+    from adadpo_mini.runs import to_json
+
+    said = {key: value for key, value in vars(arguments).items() if key not in NOT_SETTINGS}
+    if "method" in arguments:
+        said["methods"] = (arguments.method,)
+    elif "methods" in said:
+        said["methods"] = tuple(name.strip() for name in said["methods"].split(",") if name.strip())
+    settings = {**find_preset(arguments.preset).settings} if "preset" in arguments else {}
+    settings = {**settings, **said}
+    data = settings.pop("data", RaceConfig.data)
+    with race_progress(settings.get("steps", RaceConfig.steps)) as on_event:
+        result = run_race(data, out=arguments.out, on_event=on_event, **settings)
+    if arguments.json:
+        print(to_json(result.summary))
+    else:
+        closing_table(result.summary, arguments.out)
+    if result.summary["status"] == "diverged":
+        raise InputError(result.summary["problem"])
+    return 130 if result.summary["status"] == "interrupted" else 0
+
+
+def chat(arguments: Namespace) -> int:
+    from adadpo_mini.console import chat_once
+    from adadpo_mini.models import load_model
+    from adadpo_mini.runs import RunFolder, to_json
+
+    folder = RunFolder(arguments.folder)
+    config = folder.config()
+    reference, tokenizer = load_model(config["model"])
+    models = {"reference": reference}
+    for method in config["methods"]:
+        models[method], _ = load_model(folder.path / method / "model")
+    ask = {"temperature": arguments.temperature, "seed": arguments.seed}
+    if arguments.prompt is not None:
+        answers = chat_once(models, tokenizer, arguments.prompt, quiet=arguments.json, **ask)
+        if arguments.json:
+            print(to_json(answers))
+        return 0
+    print("Type a prompt; an empty line or Ctrl-D leaves.")
+    while True:
+        try:
+            prompt = input("> ")
+        except EOFError:
+            return 0
+        if not prompt.strip():
+            return 0
+        chat_once(models, tokenizer, prompt, **ask)
+
+
+def doctor(arguments: Namespace) -> None:
+    from adadpo_mini.doctor import as_dict, diagnose_all, report
+    from adadpo_mini.logs import read_log
+    from adadpo_mini.runs import to_json
+
+    log = read_log(arguments.log)
+    found = diagnose_all(log.events, log.problem)
+    print(to_json(as_dict(found)) if arguments.json else report(found))
+
+
+def losses(arguments: Namespace) -> None:
+    from adadpo_mini.methods import METHODS, methods_table
+    from adadpo_mini.runs import to_json
+    from adadpo_mini.tables import write_between
+
+    if arguments.json:
+        rows = {name: asdict(method) for name, method in METHODS.items()}
+        print(to_json({name: {**row, "loss": name} for name, row in rows.items()}))
+    elif arguments.into:
+        write_between(arguments.into, "losses", methods_table())
+    else:
+        from adadpo_mini.console import losses_table
+
+        losses_table()
+
+
+def data(arguments: Namespace) -> None:
+    from adadpo_mini.toyworld import data_dir
+    from adadpo_mini.toyworld.sets import write_sets
+
+    for path in write_sets(arguments.out or data_dir(), arguments.seed):
+        print(path)
+
+
+def pretrain(arguments: Namespace) -> None:
+    from adadpo_mini.console import pretrain_with_progress
+    from adadpo_mini.toyworld import data_dir
+
+    out = arguments.out or data_dir() / "models" / "toy-gpt2"
+    pretrain_with_progress(out, arguments.steps, arguments.seed, arguments.threads)
+
+
+def sweep(arguments: Namespace) -> None:
+    from adadpo_mini.console import progress_bar
+    from adadpo_mini.experiments import run_paper, run_sets
+
+    name = "quick" if arguments.quick else arguments.plan
+    out = arguments.out or Path(f"{name}.csv")
+    if arguments.plan == "sets":
+        progress = run_sets(out, arguments.processes)
+    else:
+        progress = run_paper(out, arguments.quick, arguments.processes)
+    with progress_bar("races", 1) as show:
+        for done, in_all in progress:
+            show(done, in_all=in_all)
+    print(out)
+
+
+def table(arguments: Namespace) -> None:
+    from adadpo_mini.claims import verdict_table
+    from adadpo_mini.results import read_measurements
+    from adadpo_mini.tables import sets_table, write_between
+
+    if arguments.kind == "sets":
+        text = sets_table(arguments.results)
+    else:
+        text = verdict_table(read_measurements(arguments.results))
+    if arguments.into:
+        write_between(arguments.into, arguments.kind, text)
+    else:
+        print(text)
+
+
+def report(arguments: Namespace) -> None:
+    from adadpo_mini.report import write_report
+
+    out = arguments.out or arguments.results.with_suffix(".html")
+    write_report(arguments.results, out)
+    print(out)
