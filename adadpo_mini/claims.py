@@ -3,226 +3,34 @@
 Statistics and nothing else: `report.py` draws, `sweep.py` measures.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist, fmean
 
-from adadpo_mini.results import Estimate, Row, closing_rows
-
-SETTING = ("data", "learning_rate", "beta")
-DEFAULTS = {"ceiling": 2.0, "k": 1.0, "floor": None}
-ABLATIONS = ("ceiling", "form", "k", "floor")
-HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided here"
-TOLERANCE = 0.05
-"""Two LC win rates this close are "nearly alike"; the paper's AdaDPO and DPO are 0.019 apart."""
-
-Measure = Callable[[Row], float | None]
-
-
-def ablation_rows(rows: Sequence[Row], experiment: str) -> list[Row]:
-    """`closing_rows` of an ablation, and runs from elsewhere that belong to it: the defaults.
-
-    Those are AdaDPO's (in `form` those of both spaces), with all knobs at their defaults and the
-    data, seed, learning rate and β of one of its own: they need not be run once for each ablation.
-    """
-    own = closing_rows(rows, experiment)
-    methods = ("adadpo", "adadpo_policy") if experiment == "form" else ("adadpo",)
-    places = {_place(row) for row in own}
-    known = {(_place(row), row["method"], *(row[knob] for knob in DEFAULTS)) for row in own}
-    for other in (*ABLATIONS, "grid"):
-        for row in closing_rows(rows, other, *methods):
-            key = (_place(row), row["method"], *DEFAULTS.values())
-            is_default = all(row[knob] == default for knob, default in DEFAULTS.items())
-            if is_default and _place(row) in places and key not in known:
-                known.add(key)
-                own.append(row)
-    return own
-
-
-def _place(row: Row) -> tuple:
-    return tuple(row[name] for name in (*SETTING, "seed"))
-
-
-def _seeds_note(rows: Sequence[Row], experiment: str) -> str:
-    """For an ablation's note: a warning if its seeds are those that its setting was chosen by.
-
-    The setting is where AdaDPO's defaults did best in the grid, partly by luck. With the grid's
-    seeds that luck is in the default's runs and not in the others'; with fresh seeds it is in none.
-    """
-    grid = {_place(row) for row in closing_rows(rows, "grid", "adadpo")}
-    reused = any(_place(row) in grid for row in closing_rows(rows, experiment))
-    return "; on the seeds that chose the setting, which favours the default" if reused else ""
-
-
-def best_setting(rows: Sequence[Row], data: str, method: str) -> tuple[float, float] | None:
-    """The learning rate and β of the grid at which a method's mean LC win rate is highest."""
-    by_setting: dict[tuple, list[float]] = {}
-    for row in closing_rows(rows, "grid", method):
-        if row["data"] == data and row["lc_win_rate"] is not None:
-            place = (row["learning_rate"], row["beta"])
-            by_setting.setdefault(place, []).append(row["lc_win_rate"])
-    return max(by_setting, key=lambda place: fmean(by_setting[place]), default=None)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a sweep says of one claim.
-
-    Attributes:
-        claim: what is claimed.
-        verdict: "holds" if the interval lies wholly on the claimed side, "fails" if wholly on the
-            other, else "undecided here". A claim that two things are alike holds if the interval
-            and every data set's mean lie within ±`TOLERANCE`, and fails if the interval lies
-            wholly outside.
-        effect: the mean over the units that the note names.
-        interval: its 95 % interval; (nan, nan) if there are too few units.
-        unit: of the effect.
-        runs: how many runs it was computed from.
-        note: what the units are, and how it looks from data set to data set.
-    """
-
-    claim: str
-    verdict: str
-    effect: float
-    interval: tuple[float, float]
-    unit: str
-    runs: int
-    note: str
-
-    @property
-    def effect_text(self) -> str:
-        return f"{_number(self.effect, self.unit)} {self.unit}" if self.runs else "–"
-
-    @property
-    def interval_text(self) -> str:
-        known = self.interval[0] == self.interval[0]  # not nan
-        return " to ".join(_number(end, self.unit) for end in self.interval) if known else "–"
-
-
-def _number(value: float, unit: str) -> str:
-    form = ".2f" if unit.startswith("share") else "+.3f" if abs(value) < 10 else "+.1f"
-    return f"{value:{form}}".replace("-", "−")
-
-
-def _decide(
-    interval: tuple[float, float], side: int, threshold: float, tolerance: float | None
-) -> str:
-    low, high = interval
-    if tolerance is not None:
-        if -tolerance <= low and high <= tolerance:
-            return HOLDS
-        return FAILS if low > tolerance or high < -tolerance else UNDECIDED
-    if side < 0:
-        low, high = 2 * threshold - high, 2 * threshold - low
-    return HOLDS if low > threshold else FAILS if high < threshold else UNDECIDED
-
-
-LC = "in LC win rate"
-
-
-def _lc(row: Row) -> float | None:
-    return row["lc_win_rate"]
-
-
-def _gap(row: Row) -> float | None:
-    known = row["lc_win_rate"] is not None and row["win_rate"] is not None
-    return row["lc_win_rate"] - row["win_rate"] if known else None
-
-
-Differences = dict[tuple, dict[float, float]]
-"""Differences of paired runs, by setting (data, learning rate, β) and then by seed."""
-
-
-def paired_differences(ours: Iterable[Row], theirs: Iterable[Row], measure: Measure) -> Differences:
-    """measure(ours) − measure(theirs) of the runs with equal data, learning rate, β and seed."""
-    rivals = {_place(row): measure(row) for row in theirs}
-    differences: Differences = {}
-    for row in ours:
-        mine, rival = measure(row), rivals.get(_place(row))
-        if mine is not None and rival is not None:
-            *setting, seed = _place(row)
-            differences.setdefault(tuple(setting), {})[seed] = mine - rival
-    return differences
-
-
-def _means_by_data_set(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    grouped: dict[str, list[float]] = {}
-    for data, value in values:
-        grouped.setdefault(data, []).append(value)
-    return {data: fmean(grouped[data]) for data in sorted(grouped)}
-
-
-def _by_data_set(values: Iterable[tuple[str, float]], unit: str) -> str:
-    means = _means_by_data_set(values)
-    return ", ".join(f"{data} {_number(mean, unit)}" for data, mean in means.items())
-
-
-def _furthest(values: Iterable[tuple[str, float]]) -> float:
-    return max(abs(mean) for mean in _means_by_data_set(values).values())
-
-
-def _verdict(
-    claim: str,
-    units: Sequence[tuple[str, float]],
-    unit: str,
-    runs: int,
-    note: str,
-    side: int = 1,
-    tolerance: float | None = None,
-    widen: float = 1.0,
-) -> Verdict:
-    """The verdict on the mean of `units`, each (data set, value), with Student's t interval.
-
-    `widen` multiplies the interval's half-width; see `_widening`.
-    """
-    if not units:
-        nan = float("nan")
-        return Verdict(claim, UNDECIDED, nan, (nan, nan), unit, 0, "no such runs in the results")
-    estimate = Estimate.of([value for _, value in units])
-    half_width = widen * estimate.half_width
-    interval = (estimate.mean - half_width, estimate.mean + half_width)
-    verdict = _decide(interval, side, 0.0, tolerance)
-    if tolerance is not None and verdict == HOLDS and _furthest(units) > tolerance:
-        verdict = UNDECIDED  # alike on average only because data sets cancel out
-    by_data = _by_data_set(units, unit)
-    return Verdict(claim, verdict, estimate.mean, interval, unit, runs, f"{note}; {by_data}")
-
-
-def _over_settings(
-    rows: Sequence[Row],
-    claim: str,
-    theirs: str,
-    measure: Measure,
-    unit: str,
-    ours: str = "adadpo",
-    side: int = 1,
-    tolerance: float | None = None,
-) -> Verdict:
-    """Ours against theirs over the grid; the unit is the setting, its seeds pooled.
-
-    Each run is paired with the rival's of the same data, seed, learning rate and β. Seeds share one
-    pre-trained model and one set of pairs, so they are not counted as independent evidence: their
-    differences are averaged within a setting, and the t interval is over settings. Settings differ
-    far more than seeds do, which makes the interval wide for this grid; it promises nothing for
-    other data, so the note gives every data set's mean.
-    """
-    grid = [closing_rows(rows, "grid", method) for method in (ours, theirs)]
-    differences = paired_differences(*grid, measure)
-    units = [(setting[0], fmean(seeds.values())) for setting, seeds in differences.items()]
-    ahead = sum(side * value > 0 for _, value in units)
-    note = f"{len(units)} settings"
-    if tolerance is None:
-        note = f"ahead in {ahead} of {note}"
-    if tolerance is not None and units:
-        note += f", mean |difference| {fmean(abs(value) for _, value in units):.3f}"
-    runs = 2 * sum(len(seeds) for seeds in differences.values())
-    return _verdict(claim, units, unit, runs, note, side, tolerance)
+from adadpo_mini.comparisons import (
+    FAILS,
+    HOLDS,
+    LC,
+    TOLERANCE,
+    UNDECIDED,
+    Verdict,
+    ablation_rows,
+    by_data_set,
+    decide,
+    lc_gap_of,
+    lc_of,
+    over_settings,
+    paired_differences,
+    place_of,
+    seeds_note,
+    verdict_from,
+)
+from adadpo_mini.results import Row, closing_rows
 
 
 def adapting_helps(rows: Sequence[Row]) -> Verdict:
     """Control: does AdaDPO beat the fixed ratio, which weighs the chosen more without adapting?"""
     claim = "Control: AdaDPO beats the fixed ratio, so adapting does something"
-    return _over_settings(rows, claim, "fixed_ratio", _lc, LC)
+    return over_settings(rows, claim, "fixed_ratio", lc_of, LC)
 
 
 def beats_dpo_at_its_best(rows: Sequence[Row]) -> Verdict:
@@ -241,7 +49,7 @@ def beats_dpo_at_its_best(rows: Sequence[Row]) -> Verdict:
     runs = sum(len(table[place]) for table in options.values() for place in places)
     claim = "Control: AdaDPO beats DPO, each at its own best learning rate and β"
     note = f"{len(units)} pairs of data set and seed, best setting chosen on the other seeds"
-    return _verdict(claim, units, LC, runs, note, widen=_widening(places))
+    return verdict_from(claim, units, LC, runs, note, widen=_widening(places))
 
 
 Options = dict[tuple, dict[object, float]]
@@ -298,19 +106,19 @@ def higher_lc_in_most_settings(rows: Sequence[Row]) -> Verdict:
     for independent, which neighbouring ones are not quite.
     """
     grid = [closing_rows(rows, "grid", method) for method in ("adadpo", "dpo")]
-    differences = paired_differences(*grid, _lc)
+    differences = paired_differences(*grid, lc_of)
     points = [
         (setting[0], 0.5 if (mean := fmean(seeds.values())) == 0 else float(mean > 0))
         for setting, seeds in differences.items()
     ]
     claim, unit = "Higher LC win rate than DPO in most settings", "share of settings"
     if not points:
-        return _verdict(claim, [], unit, 0, "")
+        return verdict_from(claim, [], unit, 0, "")
     share, count = fmean(point for _, point in points), len(points)
     interval = wilson_interval(share, count)
     runs = 2 * sum(len(seeds) for seeds in differences.values())
-    note = f"{count} settings; {_by_data_set(points, unit)}; the paper: 13 of 16"
-    return Verdict(claim, _decide(interval, 1, 0.5, None), share, interval, unit, runs, note)
+    note = f"{count} settings; {by_data_set(points, unit)}; the paper: 13 of 16"
+    return Verdict(claim, decide(interval, 1, 0.5, None), share, interval, unit, runs, note)
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -328,18 +136,18 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 def higher_lc_on_average(rows: Sequence[Row]) -> Verdict:
     """The same comparison as a mean paired difference over the settings."""
-    return _over_settings(rows, "Higher LC win rate than DPO on average", "dpo", _lc, LC)
+    return over_settings(rows, "Higher LC win rate than DPO on average", "dpo", lc_of, LC)
 
 
 def larger_lc_gap(rows: Sequence[Row]) -> Verdict:
     """Is LC win rate − win rate larger: does AdaDPO win with length less than DPO does?"""
-    return _over_settings(rows, "Larger LC − WR gap than DPO", "dpo", _gap, "in LC − WR")
+    return over_settings(rows, "Larger LC − WR gap than DPO", "dpo", lc_gap_of, "in LC − WR")
 
 
 def better_accuracy(rows: Sequence[Row]) -> Verdict:
     """Is the share of held-out pairs with u_w > u_l larger, at the last step?"""
     claim = "Better held-out accuracy than DPO"
-    return _over_settings(rows, claim, "dpo", lambda row: row["accuracy"], "in accuracy")
+    return over_settings(rows, claim, "dpo", lambda row: row["accuracy"], "in accuracy")
 
 
 def larger_margin(rows: Sequence[Row]) -> Verdict:
@@ -348,7 +156,7 @@ def larger_margin(rows: Sequence[Row]) -> Verdict:
     The abstract names the curve, not its direction; larger is our reading.
     """
     claim, unit = "Larger reward margin than DPO", "in β·nats"
-    return _over_settings(rows, claim, "dpo", lambda row: row["margin"], unit)
+    return over_settings(rows, claim, "dpo", lambda row: row["margin"], unit)
 
 
 def lower_kl(rows: Sequence[Row]) -> Verdict:
@@ -360,7 +168,7 @@ def lower_kl(rows: Sequence[Row]) -> Verdict:
         "Closer to the reference than DPO: lower KL at equal settings and steps",
         "nats of KL",
     )
-    return _over_settings(rows, claim, "dpo", lambda row: row["kl"], unit, side=-1)
+    return over_settings(rows, claim, "dpo", lambda row: row["kl"], unit, side=-1)
 
 
 def _ceilings(rows: Sequence[Row]) -> Options:
@@ -368,7 +176,7 @@ def _ceilings(rows: Sequence[Row]) -> Options:
     options: Options = {}
     for row in ablation_rows(rows, "ceiling"):
         if row["method"] == "adadpo" and row["lc_win_rate"] is not None:
-            options.setdefault(_place(row), {})[row["ceiling"]] = row["lc_win_rate"]
+            options.setdefault(place_of(row), {})[row["ceiling"]] = row["lc_win_rate"]
     return {place: choices for place, choices in options.items() if 2.0 in choices}
 
 
@@ -390,10 +198,10 @@ def ceiling_two_is_best(rows: Sequence[Row]) -> Verdict:
             by_ceiling.setdefault(ceiling, []).append(lc)
     means = ", ".join(f"{c:g}: {fmean(by_ceiling[c]):.2f}" for c in sorted(by_ceiling))
     note = f"{len(units)} pairs of data set and seed; mean by ceiling {means}"
-    note += _seeds_note(rows, "ceiling")
+    note += seeds_note(rows, "ceiling")
     runs = sum(len(options[place]) for place in rivals)
     claim = "C = 2 is the best ceiling: better than the best other one"
-    return _verdict(claim, units, LC, runs, note, widen=_widening(rivals))
+    return verdict_from(claim, units, LC, runs, note, widen=_widening(rivals))
 
 
 def high_ceiling_is_worse(rows: Sequence[Row]) -> Verdict:
@@ -404,25 +212,25 @@ def high_ceiling_is_worse(rows: Sequence[Row]) -> Verdict:
         if high:
             units.append((place[0], fmean(high) - choices[2.0]))
             runs += len(high) + 1
-    note = f"{len(units)} pairs of data set and seed{_seeds_note(rows, 'ceiling')}"
-    return _verdict("C ≥ 5 is worse than C = 2", units, LC, runs, note, side=-1)
+    note = f"{len(units)} pairs of data set and seed{seeds_note(rows, 'ceiling')}"
+    return verdict_from("C ≥ 5 is worse than C = 2", units, LC, runs, note, side=-1)
 
 
 def stable_beats_raw(rows: Sequence[Row]) -> Verdict:
     """LC win rate with ρ per token minus that with ρ from sums; the unit is the pair of runs."""
     form = ablation_rows(rows, "form")
     stable, raw = ([r for r in form if r["method"] == m] for m in ("adadpo", "adadpo_raw"))
-    differences = paired_differences(stable, raw, _lc)
+    differences = paired_differences(stable, raw, lc_of)
     units = [(place[0], value) for place, seeds in differences.items() for value in seeds.values()]
     claim = "The stable form (per token) is better than the raw one"
-    note = f"{len(units)} pairs of data set and seed{_seeds_note(rows, 'form')}"
-    return _verdict(claim, units, LC, 2 * len(units), note)
+    note = f"{len(units)} pairs of data set and seed{seeds_note(rows, 'form')}"
+    return verdict_from(claim, units, LC, 2 * len(units), note)
 
 
 def spaces_are_alike(rows: Sequence[Row]) -> Verdict:
     """Ratio space minus policy space over the grid: is it within ±`TOLERANCE`?"""
     claim = f"Ratio and policy space are nearly alike (within ±{TOLERANCE:g})"
-    return _over_settings(rows, claim, "adadpo_policy", _lc, LC, tolerance=TOLERANCE)
+    return over_settings(rows, claim, "adadpo_policy", lc_of, LC, tolerance=TOLERANCE)
 
 
 CONTROLS = (adapting_helps, beats_dpo_at_its_best)

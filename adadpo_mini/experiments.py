@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adadpo_mini.claims import best_setting
+from adadpo_mini.comparisons import best_setting
 from adadpo_mini.race import RaceConfig
 from adadpo_mini.results import Row, read_measurements
 from adadpo_mini.sweep import PlannedRace, sweep

@@ -8,111 +8,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from adadpo_mini.errors import InputError
 from adadpo_mini.generate import sample_answers
 from adadpo_mini.judge import win_rate
 from adadpo_mini.mass import LONGEST_ANSWER
 from adadpo_mini.meters import Meters
-from adadpo_mini.methods import METHODS
+from adadpo_mini.methods import RLHF
 from adadpo_mini.models import context_length, load_model
 from adadpo_mini.pairs import load_splits, tokenize_pairs
+from adadpo_mini.rlhf import RlhfTrainer
 from adadpo_mini.runs import RunFolder
+from adadpo_mini.settings import KNOBS, RaceConfig
 from adadpo_mini.toyworld.grammar import find_topic
 from adadpo_mini.trainer import Event, ScoredPairs, Trainer
-
-KNOBS = (
-    "beta", "ceiling", "space", "length_normalize", "k", "floor", "ratio",
-    "gamma", "alpha", "nll_weight", "penalty", "per_token",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RaceConfig:
-    """The settings of a race, checked when made.
-
-    `threads` is the number of CPU threads each method gets; all methods train at the same time.
-    `measure_every` says how often the slow measurements are taken, see `meters.py`: every so many
-    steps and at the end; 0 for never.
-    β and all from `ceiling` on are the losses' knobs, by the names they have there; a method takes
-    those that its loss knows.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-
-    data: str = "tone"
-    model: str = "toy"
-    methods: tuple[str, ...] = ("dpo", "adadpo")
-    steps: int = 120
-    batch_size: int = 16
-    beta: float = 0.1
-    learning_rate: float = 2e-4
-    seed: int = 0
-    eval_every: int = 5
-    eval_pairs: int = 32
-    measure_every: int = 60
-    threads: int = 1
-    ceiling: float = 2.0
-    space: str = "ratio"
-    length_normalize: bool = True
-    k: float = 1.0
-    floor: float | None = None
-    ratio: float = 2.0
-    gamma: float = 0.5
-    alpha: float = 0.01
-    nll_weight: float = 1.0
-    penalty: float = 50.0
-    per_token: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "methods", tuple(self.methods))
-        unknown = [method for method in self.methods if method not in METHODS]
-        if unknown or not self.methods or len(set(self.methods)) < len(self.methods):
-            raise InputError(
-                f"methods must be different ones of {', '.join(METHODS)}, not "
-                f"{', '.join(self.methods) or 'none'}."
-            )
-        for name in ("steps", "batch_size", "eval_every", "eval_pairs", "threads"):
-            value = getattr(self, name)
-            _require(_is_whole(value) and value >= 1, name, "a whole number from 1 up", value)
-        whole = _is_whole(self.measure_every) and self.measure_every >= 0
-        _require(whole, "measure_every", "a whole number from 0 up", self.measure_every)
-        seed_fits = _is_whole(self.seed) and 0 <= self.seed < 1 << 63
-        _require(seed_fits, "seed", "a whole number from 0 up, below 2^63", self.seed)
-        for name in ("beta", "learning_rate", "ceiling", "k", "ratio"):
-            value = getattr(self, name)
-            _require(_is_number(value) and value > 0, name, "positive, up to a million", value)
-        for name in ("gamma", "alpha", "nll_weight", "penalty"):
-            value = getattr(self, name)
-            _require(_is_number(value) and value >= 0, name, "from 0 to a million", value)
-        _require(self.eval_every <= 5, "eval_every", "at most 5", self.eval_every)
-        _require(self.space in ("ratio", "policy"), "space", "'ratio' or 'policy'", self.space)
-        floor_fits = self.floor is None or (
-            _is_number(self.floor) and 0 < self.floor <= self.ceiling
-        )
-        _require(floor_fits, "floor", "positive and at most the ceiling", self.floor)
-
-    def as_dict(self) -> dict:
-        return {**asdict(self), "methods": list(self.methods)}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    """A finite number with which no step overflows fp32."""
-    return isinstance(value, (int, float)) and abs(value) <= 1e6
-
-
-def _require(true: bool, name: str, wanted: str, got: object) -> None:
-    if not true:
-        raise InputError(f"{name} must be {wanted}, not {got!r}.")
 
 
 class Race:
@@ -160,25 +72,37 @@ class Race:
         self.models, self._trainers = {}, {}
         for method in config.methods:
             self.models[method] = copy.deepcopy(self.reference).requires_grad_(True)
-            self._trainers[method] = Trainer(
-                self.models[method],
-                method,
-                learning_rate=config.learning_rate,
-                knobs={name: getattr(config, name) for name in KNOBS},
-            )
+            self._trainers[method] = self._new_trainer(method)
         self.seconds = 0.0
+
+    def _new_trainer(self, method: str) -> Trainer | RlhfTrainer:
+        config, policy = self.config, self.models[method]
+        if method == RLHF:
+            return RlhfTrainer(
+                policy,
+                self.reference,
+                self.tokenizer,
+                learning_rate=config.learning_rate,
+                beta=config.beta,
+                seed=config.seed,
+            )
+        knobs = {name: getattr(config, name) for name in KNOBS}
+        return Trainer(policy, method, learning_rate=config.learning_rate, knobs=knobs)
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method.
 
         The methods train at the same time, one thread each, and wait for one another after every
-        step. Stop iterating to stop the race; the models keep what they have learned.
+        step. To a trainer's event the race adds `epoch`, `time` (seconds that the race has computed
+        so far) and `own_time` (those of this method alone, its reward model's included). Stop
+        iterating to stop the race; the models keep what they have learned.
 
         Raises:
             FloatingPointError: a method has diverged.
         """
         config = self.config
         with _torch_threads(config.threads), ThreadPoolExecutor(self._workers) as pool:
+            self._fit_reward_models()
             for step in range(config.steps + 1):
                 began = time.perf_counter()
                 indices = self._schedule[step]
@@ -197,12 +121,18 @@ class Race:
 
                 events = list(pool.map(run, self._trainers.values()))
                 self.seconds += time.perf_counter() - began
-                shared = {
-                    "epoch": step * len(indices) / len(self._train),
-                    "time": self.seconds,
-                }
+                epoch = step * len(indices) / len(self._train)
                 for method, event in zip(config.methods, events, strict=True):
-                    yield method, {**event, **shared}
+                    own = self._trainers[method].seconds
+                    yield method, {**event, "epoch": epoch, "time": self.seconds, "own_time": own}
+
+    def _fit_reward_models(self) -> None:
+        """RLHF's first stage, on the batches that the race will train on, in their order."""
+        began = time.perf_counter()
+        for trainer in self._trainers.values():
+            if isinstance(trainer, RlhfTrainer):
+                trainer.fit_reward_model(self._train.batch(b) for b in self._schedule[:-1])
+        self.seconds += time.perf_counter() - began
 
     def forget_training(self) -> None:
         """Free what only training needs; the models stay."""
@@ -359,7 +289,8 @@ def summarize(
     Returns:
         data, seed, and methods: for each method, from its last held-out measurement, steps,
         delta_chosen and delta_rejected (nats per completion against the reference), accuracy,
-        margin (β·(u_w − u_l)), win_rate against the reference (None if unknown), and seconds.
+        margin (β·(u_w − u_l)), win_rate against the reference (None if unknown), and seconds that
+        this method has computed.
     """
 
     def row(method: str) -> dict:
@@ -374,7 +305,7 @@ def summarize(
             "accuracy": last["eval_rewards/accuracies"],
             "margin": last["eval_rewards/margins"],
             "win_rate": None if win_rates is None else win_rates[method],
-            "seconds": last["time"],
+            "seconds": last["own_time"],
         }
 
     methods = {method: row(method) for method in config.methods}

@@ -12,14 +12,8 @@ import pytest
 from adadpo_mini import InputError
 from adadpo_mini.claims import (
     CONTROLS,
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Verdict,
-    ablation_rows,
     adapting_helps,
     beats_dpo_at_its_best,
-    best_setting,
     better_accuracy,
     ceiling_two_is_best,
     headline,
@@ -29,12 +23,20 @@ from adadpo_mini.claims import (
     larger_lc_gap,
     larger_margin,
     lower_kl,
-    paired_differences,
     spaces_are_alike,
     stable_beats_raw,
     verdict_table,
     verdicts,
     wilson_interval,
+)
+from adadpo_mini.comparisons import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Verdict,
+    ablation_rows,
+    best_setting,
+    paired_differences,
 )
 from adadpo_mini.results import COLUMNS, closing_rows, read_measurements
 

@@ -23,7 +23,7 @@ from adadpo_mini.race import batch_schedule
 STEP_KEYS = {
     "step", "epoch", "loss", "learning_rate", "grad_norm", "logps/chosen", "logps/rejected",
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "num_tokens",
-    "time", "ada/rho", "ada/ceiling_share", "balance/ratio",
+    "time", "own_time", "ada/rho", "ada/ceiling_share", "balance/ratio",
 }  # fmt: skip
 EVAL_KEYS = {
     "eval_loss", "eval_logps/chosen", "eval_logps/rejected", "eval_rewards/chosen",
@@ -46,7 +46,9 @@ def run(rows, tiny):
 
 def timeless(log, *but):
     """Events without the time, and without other names."""
-    return [{k: v for k, v in event.items() if k not in ("time", *but)} for event in log]
+    return [
+        {k: v for k, v in event.items() if k not in ("time", "own_time", *but)} for event in log
+    ]
 
 
 def weights(model):
@@ -126,7 +128,7 @@ def test_there_are_steps_plus_one_events_and_measurements_at_both_ends_and_betwe
             assert {k for k in event if k.startswith("eval_")} >= (
                 EVAL_KEYS if event["step"] in measured else set()
             )
-        for name in ("time", "num_tokens", "epoch"):
+        for name in ("time", "own_time", "num_tokens", "epoch"):
             values = [event[name] for event in log]
             assert values == sorted(values) and values[-1] > values[0], name
 
@@ -205,8 +207,22 @@ def test_the_summary_is_the_last_measurement(run):
         assert row["delta_rejected"] == last["eval_shift/rejected"]
         assert row["accuracy"] == last["eval_rewards/accuracies"]
         assert row["margin"] == last["eval_rewards/margins"]
-        assert row["seconds"] == last["time"] > 0
+        assert row["seconds"] == last["own_time"] > 0
         assert 0 <= row["win_rate"] <= 1
+
+
+def test_rlhf_runs_in_the_same_race_and_pays_for_its_reward_model(toy):
+    settings = {"steps": 3, "batch_size": 4, "eval_pairs": 4, "measure_every": 3}
+    result = race("tone", methods=["dpo", "rlhf"], **settings)
+    dpo, rlhf = (result.events[method] for method in ("dpo", "rlhf"))
+    assert [event["step"] for event in rlhf] == [0, 1, 2, 3]
+    assert set(dpo[0]) <= set(rlhf[0]) and "rlhf/reward" in rlhf[0]
+    assert rlhf[0]["eval_shift/chosen"] == 0.0 and rlhf[-1]["rlhf/kl"] != 0.0
+    # Before its first update it has fitted a reward model already.
+    assert rlhf[0]["own_time"] > dpo[0]["own_time"]
+    alone = race("tone", methods=["dpo"], **settings)
+    clock = {"time": 0, "own_time": 0}
+    assert [e | clock for e in alone.events["dpo"]] == [e | clock for e in dpo]
 
 
 def test_the_win_rate_is_that_of_the_methods_answers_over_the_references(monkeypatch):

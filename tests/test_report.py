@@ -12,14 +12,14 @@ from plotly.offline import get_plotlyjs
 from adadpo_mini import InputError
 from adadpo_mini.claims import CLAIMS, verdicts
 from adadpo_mini.figures import COLOURS
-from adadpo_mini.report import (
+from adadpo_mini.report import write_report
+from adadpo_mini.report_figures import (
     LC,
     SHIFT,
     ablation_figure,
     ceiling_panels,
     curve_figure,
     grid_panels,
-    write_report,
 )
 from adadpo_mini.results import Estimate, closing_rows
 from tests.test_claims import BETTER, SEEDS, SETS, made_up_results, write
@@ -261,6 +261,7 @@ def chrome():
 
 def opened(chrome, file, width, scheme):
     context = chrome.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(120_000)  # generous; timing belongs to the bench
     page = context.new_page()
     page.asked, page.problems = [], []
     page.on("request", lambda request: page.asked.append(request.url))

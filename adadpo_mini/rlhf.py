@@ -1,0 +1,395 @@
+"""RLHF in miniature, the thing that DPO replaced: a reward model, then a policy gradient.
+
+DPO needs one loss on the pairs. Before it, the same wish (more of what was preferred, not too far
+from the reference) took two stages and three models:
+
+    1. a reward model r(x, y) is fitted to the pairs:  −log σ(r(x, y_w) − r(x, y_l))
+    2. the policy samples answers of its own, and climbs
+           J(θ) = E_{y ~ π_θ}[ r(x, y) − β·(log π_θ(y|x) − log π_ref(y|x)) ]
+
+J's best policy is the one that DPO's loss aims at too (arXiv:2305.18290, section 4), so the two
+can run in one race. What differs: here the policy is corrected on what it writes itself, and
+pays for the writing; DPO only ever sees the texts of the pairs.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.models import context_length
+from adadpo_mini.pairs import PairBatch
+from adadpo_mini.trainer import Event, ScoredBatch, Trainer, describe
+
+UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs
+
+
+def bradley_terry_loss(chosen_scores: Tensor, rejected_scores: Tensor) -> Tensor:
+    """How surprised the reward model is by the preferences, averaged over pairs.
+
+        L = −log σ(r(x, y_w) − r(x, y_l)),   as  P(y_w is preferred) = σ(r(x, y_w) − r(x, y_l))
+
+    It is DPO's loss with a score in place of β·u. Shapes (batch,); the result is a scalar, nats.
+
+    Source: Bradley & Terry 1952; as a loss on language models, arXiv:2203.02155, equation 1.
+
+    >>> round(bradley_terry_loss(torch.tensor([1.0]), torch.tensor([0.0])).item(), 4)
+    0.3133
+    """
+    return -F.logsigmoid(chosen_scores - rejected_scores).mean()
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """How much better each answer is than the other answers to the same prompt.
+
+        A_i = R_i − mean_{j ≠ i} R_j
+
+    The baseline does not depend on y_i, so it leaves the expected gradient as it is, and takes out
+    of it what all answers to a prompt have in common. The A_i of a prompt sum to zero.
+
+    Args:
+        rewards: shape (prompts, samples), samples ≥ 2.
+
+    Source: RLOO, arXiv:2402.14740.
+
+    >>> leave_one_out(torch.tensor([[1.0, 0.0, 5.0]]))
+    tensor([[-1.5000, -3.0000,  4.5000]])
+    """
+    samples = rewards.shape[1]
+    return (rewards - rewards.mean(dim=1, keepdim=True)) * samples / (samples - 1)
+
+
+def policy_gradient_loss(logps: Tensor, advantages: Tensor) -> Tensor:
+    """A surrogate: its value says nothing, but its gradient is REINFORCE's estimate of −∇J.
+
+        S = −mean_i sg[A_i]·log π_θ(y_i|x_i)
+
+    Args:
+        logps: log π_θ of sampled answers, with gradient. advantages: of the same shape.
+
+    Source: Williams 1992, "Simple statistical gradient-following algorithms".
+
+    >>> policy_gradient_loss(torch.tensor([-2.0, -4.0]), torch.tensor([1.0, -1.0])).item()
+    -1.0
+    """
+    return -(advantages.detach() * logps).mean()
+
+
+class RewardModel(torch.nn.Module):
+    """A score for every answer: a copy of the language model with one number for its head.
+
+        r(x, y) = w · h(last token of y)
+
+    h is what the language model would predict the next token from; the last token has seen all
+    others. w begins at zero, so an untrained reward model finds everything equally good.
+
+    Args:
+        reference: a causal language model of transformers; it is copied, not changed.
+
+    Source: arXiv:2203.02155.
+    """
+
+    def __init__(self, reference) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(reference.base_model).requires_grad_(True)
+        width = reference.get_output_embeddings().weight.shape[1]
+        self.head = torch.nn.Parameter(torch.zeros(width))
+
+    def forward(self, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+        """Scores, shape (rows,), of right-padded rows as `completion_logps` takes them."""
+        hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state
+        positions = torch.arange(input_ids.shape[1])
+        last = (completion_mask * positions).argmax(dim=1)
+        return hidden[torch.arange(len(hidden)), last].float() @ self.head
+
+
+def prompts_of(rows: PairBatch) -> list[list[int]]:
+    """The token ids of each pair's prompt: what stands before the chosen completion."""
+    count = len(rows.input_ids) // 2
+    starts = rows.completion_mask[:count].argmax(dim=1).tolist()
+    chosen_rows = rows.input_ids[:count].tolist()
+    return [ids[:start] for ids, start in zip(chosen_rows, starts, strict=True)]
+
+
+@torch.no_grad()
+def sample_completions(
+    model,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_token: int,
+    max_new_tokens: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """One answer to each prompt, sampled from π_θ itself (temperature 1), as the gradient needs it.
+
+    All rows march in step from the end of the shortest prompt on; a row with a longer prompt goes
+    on reading until that is over. So prompts of any lengths make one batch, without padding on the
+    left. An answer ends with its end token, or without one after `max_new_tokens`.
+
+    Returns:
+        (input_ids, completion_mask), right-padded rows as `completion_logps` takes them.
+
+    Raises:
+        FloatingPointError: the model's predictions are no numbers.
+    """
+    starts = torch.tensor([len(prompt) for prompt in prompts])
+    width = min(int(starts.max()) + max_new_tokens, context_length(model))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    mask = torch.zeros_like(ids)
+    running, cache, position, read = torch.ones_like(starts).bool(), None, int(starts.min()), 0
+    while position < width and running.any():
+        output = model(
+            input_ids=ids[:, read:position], past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        cache, read = output.past_key_values, position
+        tokens = _draw(output.logits[:, -1].float().softmax(-1), generator)
+        writing = running & (position >= starts)
+        ids[:, position] = torch.where(writing, tokens, ids[:, position])
+        mask[:, position] = writing
+        position += 1
+        running &= ~(writing & (tokens == end_token)) & (position < starts + max_new_tokens)
+    return ids[:, :position], mask[:, :position]
+
+
+def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One token a row by inverting the distribution function at one random number a row;
+    torch.multinomial takes several times as long, as it draws one for every word there is."""
+    cumulative = probabilities.cumsum(-1)
+    if not cumulative[:, -1].isfinite().all():
+        raise FloatingPointError(
+            "rlhf: the policy's predictions are no numbers; training has diverged, lower the "
+            "learning rate."
+        )
+    uniform = torch.rand(len(probabilities), 1, generator=generator)
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).squeeze(1)
+
+
+@dataclass(frozen=True)
+class SampleLoss:
+    """The policy gradient on sampled answers; all but `loss` of shape (prompts, samples).
+
+    Attributes:
+        loss: the surrogate, scalar; call `backward()` on it.
+        rewards: the reward model's scores, in units.
+        log_ratios: log π_θ(y|x) − log π_ref(y|x), nats; their mean estimates the KL divergence.
+        returns: rewards − β·log_ratios, what J averages.
+        advantages: returns against those of the other answers to the prompt.
+        num_tokens: in all prompts and answers.
+    """
+
+    loss: Tensor
+    rewards: Tensor
+    log_ratios: Tensor
+    returns: Tensor
+    advantages: Tensor
+    num_tokens: int
+
+
+class RlhfTrainer:
+    """RLHF with the surface of `Trainer`, so that it can run in the same race.
+
+    Args:
+        model: the policy; it is updated in place and starts equal to the reference.
+        reference: never trained; the reward model starts as its copy.
+        tokenizer: says which token ends an answer.
+        learning_rate: AdamW's, constant, of the policy and of the reward model.
+        beta: β, units of reward (see `fit_reward_model`) that one nat of KL costs.
+        seed: of the sampling; nothing else is random.
+        max_grad_norm: gradients are scaled down to this norm.
+        samples_per_prompt: answers to each prompt in each step, at least 2.
+        max_new_tokens: an answer is cut off after so many tokens and judged as it stands. If left
+            out, the length of the longest completion that the reward model was fitted to.
+    """
+
+    method = "rlhf"
+
+    def __init__(
+        self,
+        model,
+        reference,
+        tokenizer,
+        *,
+        learning_rate: float,
+        beta: float,
+        seed: int,
+        max_grad_norm: float = 1.0,
+        samples_per_prompt: int = 2,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        if samples_per_prompt < 2:
+            raise InputError(
+                f"samples_per_prompt must be at least 2, not {samples_per_prompt}: an answer is "
+                "measured against the others to its prompt."
+            )
+        self.model, self.reference = model, reference
+        self.reward_model = RewardModel(reference)
+        self.learning_rate, self.beta, self.seed = learning_rate, beta, seed
+        self.max_grad_norm = max_grad_norm
+        self.samples_per_prompt = samples_per_prompt
+        self.max_new_tokens = max_new_tokens
+        self._end_token = tokenizer.eos_token_id
+        # Never asked to step: it measures the policy on the pairs, as for every other method.
+        self._thermometer = Trainer(model, "dpo", learning_rate=learning_rate, knobs={"beta": beta})
+        self._optimizer = self._adamw(model)
+        self._center, self._unit = 0.0, None
+        self.steps = 0
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def fit_reward_model(self, batches: Iterable[ScoredBatch]) -> None:
+        """Stage 1: train the reward model on these batches once, in this order; then freeze it.
+
+        Bradley and Terry's loss fixes r only up to a constant for each prompt, and on pairs that
+        can be told apart it lets r grow for as long as it is trained. So that β means the same
+        however long that was, scores are given as (r − center)/unit: center is the mean of r over
+        the last batches, unit the root mean square of half a pair's difference, (r_w − r_l)/2.
+        A typical chosen completion then scores about +1, a typical rejected one about −1, and what
+        β was to r itself is β·unit. The unit is 1 at least: a reward model that has learned little
+        is not made to sound sure.
+
+        Raises:
+            InputError: there are no batches.
+            FloatingPointError: the loss is not a finite number.
+        """
+        began = time.perf_counter()
+        optimizer, recent, longest = self._adamw(self.reward_model), [], 0
+        for batch in batches:
+            rows = batch.rows
+            scores = self.reward_model(rows.input_ids, rows.completion_mask)
+            loss = bradley_terry_loss(*scores.chunk(2))
+            self._check_finite(loss.item(), "the reward model's loss")
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.reward_model.parameters(), self.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            recent = [*recent, rows][-UNIT_BATCHES:]
+            longest = max(longest, int(rows.lengths.max()))
+        if not recent:
+            raise InputError("the reward model needs at least one batch of pairs to be fitted to.")
+        self.reward_model.requires_grad_(False)
+        pairs = [self.reward_model(r.input_ids, r.completion_mask).view(2, -1) for r in recent]
+        chosen, rejected = torch.cat(pairs, dim=1)
+        self._center = ((chosen + rejected) / 2).mean().item()
+        self._unit = ((chosen - rejected) / 2).square().mean().sqrt().clamp(min=1.0).item()
+        self._check_finite(self._unit, "the unit of the rewards")
+        self.max_new_tokens = self.max_new_tokens or longest
+        self.seconds += time.perf_counter() - began
+
+    @torch.no_grad()
+    def score(self, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+        """Rewards in units, shape (rows,); see `fit_reward_model`."""
+        if self._unit is None:
+            raise InputError("rlhf has no reward model yet; call fit_reward_model first.")
+        return (self.reward_model(input_ids, completion_mask) - self._center) / self._unit
+
+    def compute_loss(self, prompts: Sequence[Sequence[int]]) -> SampleLoss:
+        """Answers sampled to the prompts, their returns, and the policy gradient from them.
+
+        The same step samples the same answers, however often it is asked.
+        """
+        each = [prompt for prompt in prompts for _ in range(self.samples_per_prompt)]
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.steps) % 2**63)
+        rows = sample_completions(
+            self.model,
+            each,
+            end_token=self._end_token,
+            max_new_tokens=self.max_new_tokens,
+            generator=generator,
+        )
+        with torch.no_grad():
+            reference_logps = completion_logps(self.reference, *rows)
+        logps = completion_logps(self.model, *rows)
+
+        # The four lines that are RLHF. Nothing but log π_θ carries a gradient: the reward came
+        # from sampled text, and text cannot be differentiated.
+        rewards = self.score(*rows).view(-1, self.samples_per_prompt)
+        log_ratios = (logps.detach() - reference_logps).view_as(rewards)
+        returns = rewards - self.beta * log_ratios
+        advantages = leave_one_out(returns)
+
+        loss = policy_gradient_loss(logps.view_as(advantages), advantages)
+        num_tokens = sum(map(len, each)) + int(rows[1].sum())
+        return SampleLoss(loss, rewards, log_ratios, returns, advantages, num_tokens)
+
+    def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
+        """Measure the policy on the batch's pairs, then train it on answers of its own.
+
+        The event describes the policy as it was before this update, as `Trainer.step`'s does.
+
+        Returns:
+            loss: −J as estimated from the sampled answers, in units of reward: what is being
+                minimised. Not the surrogate, whose value says nothing; and no loss on the pairs.
+            grad_norm: of the surrogate's gradient, before clipping.
+            num_tokens: tokens of prompts and sampled answers in the updates so far; the reward
+                model's are not counted.
+            rlhf/reward: mean reward of the sampled answers, in units.
+            rlhf/kl: their mean log π_θ − log π_ref, nats per answer.
+            rlhf/reward_accuracy: share of the batch's pairs that the reward model tells apart.
+            rlhf/samples: number of sampled answers.
+            All else as in `trainer.describe`, measured on the pairs as for DPO.
+
+        Raises:
+            InputError: the reward model was not fitted.
+            FloatingPointError: training has diverged; the model was not updated.
+        """
+        began = time.perf_counter()
+        measured = self._measure(batch)
+        self._check_finite(measured["loss"], "DPO's loss on the pairs")
+        sampled = self.compute_loss(prompts_of(batch.rows))
+        sampled.loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self._check_finite(grad_norm.item(), "the norm of the gradient")
+        event = {
+            "step": self.steps,
+            "learning_rate": self.learning_rate,
+            "grad_norm": grad_norm.item(),
+            "num_tokens": self.tokens,
+            **measured,
+            "loss": -sampled.returns.mean().item(),
+            "rlhf/reward": sampled.rewards.mean().item(),
+            "rlhf/kl": sampled.log_ratios.mean().item(),
+            "rlhf/samples": sampled.rewards.numel(),
+        }
+        if update:
+            self._optimizer.step()
+            self.steps += 1
+            self.tokens += sampled.num_tokens
+        self._optimizer.zero_grad()
+        self.seconds += time.perf_counter() - began
+        return event
+
+    def evaluate(self, batch: ScoredBatch) -> Event:
+        """What can be said of held-out pairs without sampling, each name with the prefix `eval_`.
+
+        So `eval_loss` is DPO's loss, a thermometer that nobody here tries to lower; `loss` is −J.
+        """
+        began = time.perf_counter()
+        measured = self._measure(batch)
+        self.seconds += time.perf_counter() - began
+        return {f"eval_{name}": value for name, value in measured.items()}
+
+    @torch.no_grad()
+    def _measure(self, batch: ScoredBatch) -> Event:
+        chosen, rejected = self.score(batch.rows.input_ids, batch.rows.completion_mask).chunk(2)
+        accuracy = (chosen > rejected).float().mean().item()
+        pairs = describe(self._thermometer.compute_loss(batch))
+        return {**pairs, "rlhf/reward_accuracy": accuracy}
+
+    def _adamw(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=0.0)
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{self.method}: {what} is {value} after {self.steps} steps; "
+                "training has diverged, lower the learning rate."
+            )
