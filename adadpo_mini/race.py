@@ -131,7 +131,8 @@ class Race:
         began = time.perf_counter()
         for trainer in self._trainers.values():
             if isinstance(trainer, RlhfTrainer):
-                trainer.fit_reward_model(self._train.batch(b) for b in self._schedule[:-1])
+                # A list: what scoring the pairs takes is no cost of RLHF's alone.
+                trainer.fit_reward_model([self._train.batch(b) for b in self._schedule[:-1]])
         self.seconds += time.perf_counter() - began
 
     def forget_training(self) -> None:

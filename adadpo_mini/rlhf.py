@@ -12,38 +12,22 @@ can run in one race. What differs: here the policy is corrected on what it write
 pays for the writing; DPO only ever sees the texts of the pairs.
 """
 
-import copy
 import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.models import context_length
 from adadpo_mini.pairs import PairBatch
+from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
 from adadpo_mini.trainer import Event, ScoredBatch, Trainer, describe
 
 UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs
-
-
-def bradley_terry_loss(chosen_scores: Tensor, rejected_scores: Tensor) -> Tensor:
-    """How surprised the reward model is by the preferences, averaged over pairs.
-
-        L = −log σ(r(x, y_w) − r(x, y_l)),   as  P(y_w is preferred) = σ(r(x, y_w) − r(x, y_l))
-
-    It is DPO's loss with a score in place of β·u. Shapes (batch,); the result is a scalar, nats.
-
-    Source: Bradley & Terry 1952; as a loss on language models, arXiv:2203.02155, equation 1.
-
-    >>> round(bradley_terry_loss(torch.tensor([1.0]), torch.tensor([0.0])).item(), 4)
-    0.3133
-    """
-    return -F.logsigmoid(chosen_scores - rejected_scores).mean()
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
@@ -80,34 +64,6 @@ def policy_gradient_loss(logps: Tensor, advantages: Tensor) -> Tensor:
     -1.0
     """
     return -(advantages.detach() * logps).mean()
-
-
-class RewardModel(torch.nn.Module):
-    """A score for every answer: a copy of the language model with one number for its head.
-
-        r(x, y) = w · h(last token of y)
-
-    h is what the language model would predict the next token from; the last token has seen all
-    others. w begins at zero, so an untrained reward model finds everything equally good.
-
-    Args:
-        reference: a causal language model of transformers; it is copied, not changed.
-
-    Source: arXiv:2203.02155.
-    """
-
-    def __init__(self, reference) -> None:
-        super().__init__()
-        self.backbone = copy.deepcopy(reference.base_model).requires_grad_(True)
-        width = reference.get_output_embeddings().weight.shape[1]
-        self.head = torch.nn.Parameter(torch.zeros(width))
-
-    def forward(self, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-        """Scores, shape (rows,), of right-padded rows as `completion_logps` takes them."""
-        hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state
-        positions = torch.arange(input_ids.shape[1])
-        last = (completion_mask * positions).argmax(dim=1)
-        return hidden[torch.arange(len(hidden)), last].float() @ self.head
 
 
 def prompts_of(rows: PairBatch) -> list[list[int]]:

@@ -8,10 +8,9 @@ import torch
 
 from adadpo_mini import InputError, completion_logps, load_model, load_pairs
 from adadpo_mini.pairs import make_batch, tokenize_pairs
+from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
 from adadpo_mini.rlhf import (
-    RewardModel,
     RlhfTrainer,
-    bradley_terry_loss,
     leave_one_out,
     policy_gradient_loss,
     prompts_of,
