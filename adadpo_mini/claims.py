@@ -198,10 +198,20 @@ def ceiling_two_is_best(rows: Sequence[Row]) -> Verdict:
             by_ceiling.setdefault(ceiling, []).append(lc)
     means = ", ".join(f"{c:g}: {fmean(by_ceiling[c]):.2f}" for c in sorted(by_ceiling))
     note = f"{len(units)} pairs of data set and seed; mean by ceiling {means}"
-    note += seeds_note(rows, "ceiling")
+    note += _binding_note(rows) + seeds_note(rows, "ceiling")
     runs = sum(len(options[place]) for place in rivals)
     claim = "C = 2 is the best ceiling: better than the best other one"
     return verdict_from(claim, units, LC, runs, note, widen=_widening(rivals))
+
+
+def _binding_note(rows: Sequence[Row]) -> str:
+    """How many pairs the ceiling of 2 touches: where it touches none, a higher one is the same."""
+    shares = [
+        row["ceiling_share"]
+        for row in ablation_rows(rows, "ceiling")
+        if row["ceiling"] == 2.0 and row["ceiling_share"] is not None
+    ]
+    return f"; at C = 2 {fmean(shares):.0%} of the pairs end at the ceiling" if shares else ""
 
 
 def high_ceiling_is_worse(rows: Sequence[Row]) -> Verdict:
@@ -212,7 +222,8 @@ def high_ceiling_is_worse(rows: Sequence[Row]) -> Verdict:
         if high:
             units.append((place[0], fmean(high) - choices[2.0]))
             runs += len(high) + 1
-    note = f"{len(units)} pairs of data set and seed{seeds_note(rows, 'ceiling')}"
+    note = f"{len(units)} pairs of data set and seed"
+    note += _binding_note(rows) + seeds_note(rows, "ceiling")
     return verdict_from("C ≥ 5 is worse than C = 2", units, LC, runs, note, side=-1)
 
 
