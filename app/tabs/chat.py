@@ -1,5 +1,7 @@
 """Tab Chat: one prompt to the reference, the DPO and the AdaDPO model, answers side by side."""
 
+import html
+
 import gradio as gr
 
 from adadpo_mini.generate import stream_answers
@@ -45,6 +47,16 @@ def why_silent(name: str, run: LiveRun | None) -> str:
     return f"The race has left no model. {run.problem}".rstrip()
 
 
+def as_text(text: str) -> str:
+    """Typed or sampled text for a chat bubble, which takes HTML: shown as it is, so that nobody's
+    text can make the browser load anything.
+
+    >>> as_text("<img src=x>")
+    '&lt;img src=x&gt;'
+    """
+    return html.escape(text, quote=False)
+
+
 def build(engine: Engine, watched) -> None:
     """Lay out the tab and wire it up."""
     gr.Markdown(
@@ -62,7 +74,7 @@ def build(engine: Engine, watched) -> None:
                 min_width=240,
                 buttons=[],
                 feedback_options=None,
-                render_markdown=False,  # what is typed or sampled is text, never a page to load
+                render_markdown=False,
                 placeholder="",
                 elem_classes=f"pane-{name}",
             )
@@ -94,7 +106,7 @@ def build(engine: Engine, watched) -> None:
         models = {"reference": model, **(run.models() if run else {})}
         models = {name: models[name] for name in PANES if name in models}
         before = {
-            name: [*(turns or []), {"role": "user", "content": text}]
+            name: [*(turns or []), {"role": "user", "content": as_text(text)}]
             for name, turns in zip(PANES, history, strict=True)
         }
 
@@ -102,8 +114,10 @@ def build(engine: Engine, watched) -> None:
             shown = []
             for name, messages in before.items():
                 reply = answers.get(name, why_silent(name, run))
-                if final and name in answers:
-                    reply = f"{reply or '(nothing)'}\n\n{verdict_line(text, reply)}".rstrip()
+                verdict = verdict_line(text, reply) if final and name in answers else ""
+                reply = as_text(reply or ("(nothing)" if final else ""))
+                if verdict:
+                    reply += f"<br><br><i>{verdict}</i>"
                 shown.append([*messages, {"role": "assistant", "content": reply}])
             return shown
 

@@ -175,6 +175,17 @@ def test_reloading_keeps_the_run_and_another_browser_can_watch(page, chrome, url
     wait_for_status(page, "Stopped")
 
 
+def test_text_in_the_chat_is_shown_as_it_is_and_loads_nothing(page, url):
+    page.get_by_role("tab", name="Chat", exact=True).click()
+    typed = "<img src=nothing> **hi** ![a](http://127.0.0.1:9/a.png)"
+    page.locator("#chat-prompt textarea").fill(typed)
+    page.locator("#chat-send").click()
+    page.locator("#chat-reference .bot.message").last.wait_for(timeout=WAIT)
+    page.wait_for_timeout(3000)
+    assert page.locator("#chat-reference .user.message").last.inner_text().strip() == typed
+    assert not [address for address in page.addresses if "nothing" in address or ":9/" in address]
+
+
 def test_bad_settings_are_told_in_words(page):
     page.locator("#run-beta input").fill("0")
     page.locator("#run-start").click()
