@@ -1,0 +1,46 @@
+"""Every table in the README is what its command writes from the committed results."""
+
+import pytest
+
+from adadpo_mini.methods import methods_table
+from adadpo_mini.results import closing_rows, read_measurements
+from adadpo_mini.toyworld import data_dir
+from adadpo_mini.toyworld.sets import SETS
+
+pytest.importorskip("statsmodels")
+ROOT = data_dir().parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "data" / "results"
+
+
+def between(name: str) -> str:
+    begin, end = f"<!-- {name}:begin -->\n", f"\n<!-- {name}:end -->"
+    return README.split(begin)[1].split(end)[0]
+
+
+def test_the_table_of_losses_is_the_registry():
+    assert between("losses") == methods_table()
+
+
+def test_the_table_of_sets_is_what_the_committed_sweep_says():
+    from adadpo_mini.tables import sets_table
+
+    assert between("sets") == sets_table(RESULTS / "sets.csv")
+
+
+def test_the_table_of_claims_is_what_the_committed_sweep_says():
+    from adadpo_mini.claims import verdict_table
+
+    assert between("claims") == verdict_table(read_measurements(RESULTS / "paper.csv"))
+
+
+def test_the_committed_sweeps_are_whole():
+    from adadpo_mini.experiments import SEEDS, ablations, grid, sets
+    from adadpo_mini.results import RUN
+
+    rows = read_measurements(RESULTS / "paper.csv")
+    done = {tuple(row[name] for name in RUN) for row in rows if row["step"] == row["steps"]}
+    for planned in (*grid(), *ablations(rows)):
+        assert done.issuperset(planned.keys()), planned
+    rows = closing_rows(read_measurements(RESULTS / "sets.csv"), "sets")
+    assert len(rows) == len(SETS) * SEEDS * 3 == len(sets()) * 3
