@@ -16,7 +16,7 @@ from adadpo_mini.cli import main
 from adadpo_mini.console import closing_table
 from adadpo_mini.presets import PRESETS
 
-QUICK = ["--steps", "2", "--batch-size", "2"]
+QUICK = ["--steps", "2", "--batch-size", "2", "--measure-every", "0"]
 COMMANDS = (
     "race", "train", "chat", "losses", "data", "pretrain", "sweep", "table", "report", "doctor",
 )  # fmt: skip
@@ -278,7 +278,9 @@ def test_python_dash_m_is_the_same_command():
     assert all(command in run.stdout for command in COMMANDS)
 
 
-LONG = ["--data", "refusal", "--steps", "100000", "--batch-size", "2"]
+LONG = [
+    "--data", "refusal", "--steps", "100000", "--batch-size", "2", "--measure-every", "0",
+]  # fmt: skip
 
 
 def wait_for_events(out):

@@ -12,6 +12,8 @@ from app import words
 from app.engine import Engine, LiveRun
 
 LIVE_PLOT_JS = (Path(__file__).parents[1] / "static" / "live_plot.js").read_text(encoding="utf-8")
+# The page draws held-out curves and none of the slow measurements; those would delay the first.
+PACE = {"eval_every": 2, "measure_every": 0}
 METHODS_OFFERED = ("dpo", "adadpo", "fixed_ratio")  # the relatives are for the command line
 TICK = 0.25  # seconds between two looks at the run
 # What the chart needs of an event; the rest stays on the server.
@@ -123,7 +125,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
             if empty:
                 raise gr.Error(f"Please fill in {', '.join(empty)}.", print_exception=False)
             try:
-                run = engine.start({**given, "eval_every": 2})
+                run = engine.start({**given, **PACE})
             except InputError as problem:
                 raise gr.Error(str(problem), print_exception=False) from problem
         return run.id, run.id, *look(run, 0, run.id)

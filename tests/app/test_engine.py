@@ -13,7 +13,10 @@ from app.tabs.train import feed_since
 from app.words import status
 
 CLOCK = {"time": 0, "own_time": 0}  # what may differ from run to run
-SMALL = {"data": "tone", "methods": ["dpo", "adadpo"], "batch_size": 2, "eval_pairs": 2}
+SMALL = {
+    "data": "tone", "methods": ["dpo", "adadpo"], "batch_size": 2, "eval_pairs": 2,
+    "measure_every": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
