@@ -140,7 +140,7 @@ def main() -> None:
     # The page takes none of the slow measurements.
     bare = median(times["the same without the slow measurements"])
     console.print(f"The slow measurements take {1 - bare / headless:.0%} of the headless race.")
-    console.print(f"The race on the page runs at {bare / live:.0%} of the speed without page and slow ones.")
+    console.print(f"The race on the page runs at {bare / live:.0%} of the speed without either.")
 
 
 if __name__ == "__main__":
