@@ -74,18 +74,29 @@ def mass_ledger(model, tokenizer, pair: Pair) -> MassLedger:
     if greedy not in mass:
         mass |= _masses(model, tokenizer, pair["prompt"], [greedy])
     best = max(mass, key=mass.__getitem__)
-    total = sum(by_kind.values())
-    chosen, rejected = mass[pair["chosen"]], mass[pair["rejected"]]
-    return MassLedger(
-        chosen, rejected, total - chosen - rejected, 1 - total, by_kind, best, mass[best]
-    )
+    accounts = _accounts(pair, mass, total=sum(by_kind.values()))
+    return MassLedger(*accounts.values(), by_kind, best, mass[best])
 
 
 def mass_accounts(model, tokenizer, pair: Pair) -> dict[str, float]:
     """The four accounts of `mass_ledger` alone, by the names they have in an event."""
     answers = [answer.text for answer in _answers_of(pair)]
     mass = _masses(model, tokenizer, pair["prompt"], answers)
-    chosen, rejected, total = mass[pair["chosen"]], mass[pair["rejected"]], sum(mass.values())
+    return _accounts(pair, mass, total=sum(mass.values()))
+
+
+def is_countable(pair: Pair) -> bool:
+    """True if the toy world knows the prompt, and both sides as well-formed answers to it."""
+    try:
+        _answers_of(pair)
+    except ValueError:
+        return False
+    return True
+
+
+def _accounts(pair: Pair, mass: Mapping[str, float], total: float) -> dict[str, float]:
+    """The four accounts, from π(y|x) by answer and the mass of all well-formed ones together."""
+    chosen, rejected = mass[pair["chosen"]], mass[pair["rejected"]]
     return {
         "chosen": chosen,
         "rejected": rejected,

@@ -6,11 +6,10 @@ At these numbers of prompts and pairs, and every 60 steps, they take about a six
 
 from statistics import fmean
 
-from adadpo_mini.mass import mass_accounts, sampled_kl
+from adadpo_mini.mass import is_countable, mass_accounts, sampled_kl
 from adadpo_mini.measure import displacement
 from adadpo_mini.models import context_length
 from adadpo_mini.pairs import Pairs, tokenize_pairs
-from adadpo_mini.toyworld.grammar import find_topic, well_formed_answers
 from adadpo_mini.trainer import Event, ScoredPairs, Trainer
 
 MASS_PAIRS = 1
@@ -33,7 +32,7 @@ class Meters:
         self._tokenized = few
         self._scored = ScoredPairs(reference, few)
         self._prompts = list(dict.fromkeys(pair["prompt"] for pair in pairs))[:KL_PROMPTS]
-        self._countable = [pair for pair in pairs[:MASS_PAIRS] if _countable(pair)]
+        self._countable = [pair for pair in pairs[:MASS_PAIRS] if is_countable(pair)]
 
     def read(self, trainer: Trainer) -> Event:
         """What is known about the trainer's policy now.
@@ -60,11 +59,3 @@ class Meters:
             for name in accounts[0]:
                 event[f"mass/{name}"] = fmean(account[name] for account in accounts)
         return event
-
-
-def _countable(pair) -> bool:
-    topic = find_topic(pair["prompt"])
-    if topic is None:
-        return False
-    texts = {answer.text for answer in well_formed_answers(topic)}
-    return pair["chosen"] in texts and pair["rejected"] in texts

@@ -12,7 +12,6 @@ can run in one race. What differs: here the policy is corrected on what it write
 pays for the writing; DPO only ever sees the texts of the pairs.
 """
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.models import context_length
 from adadpo_mini.pairs import PairBatch
 from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
-from adadpo_mini.trainer import Event, ScoredBatch, Trainer, describe
+from adadpo_mini.trainer import Event, ScoredBatch, Trainer, check_finite, describe
 
 UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs
 
@@ -222,7 +221,7 @@ class RlhfTrainer:
             rows = batch.rows
             scores = self.reward_model(rows.input_ids, rows.completion_mask)
             loss = bradley_terry_loss(*scores.chunk(2))
-            self._check_finite(loss.item(), "the reward model's loss")
+            check_finite(self, loss.item(), "the reward model's loss")
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.reward_model.parameters(), self.max_grad_norm)
             optimizer.step()
@@ -236,7 +235,7 @@ class RlhfTrainer:
         chosen, rejected = torch.cat(pairs, dim=1)
         self._center = ((chosen + rejected) / 2).mean().item()
         self._unit = ((chosen - rejected) / 2).square().mean().sqrt().clamp(min=1.0).item()
-        self._check_finite(self._unit, "the unit of the rewards")
+        check_finite(self, self._unit, "the unit of the rewards")
         self.max_new_tokens = self.max_new_tokens or longest
         self.seconds += time.perf_counter() - began
 
@@ -299,11 +298,11 @@ class RlhfTrainer:
         """
         began = time.perf_counter()
         measured = self._measure(batch)
-        self._check_finite(measured["loss"], "DPO's loss on the pairs")
+        check_finite(self, measured["loss"], "DPO's loss on the pairs")
         sampled = self.compute_loss(prompts_of(batch.rows))
         sampled.loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        self._check_finite(grad_norm.item(), "the norm of the gradient")
+        check_finite(self, grad_norm.item(), "the norm of the gradient")
         event = {
             "step": self.steps,
             "learning_rate": self.learning_rate,
@@ -342,10 +341,3 @@ class RlhfTrainer:
 
     def _adamw(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=0.0)
-
-    def _check_finite(self, value: float, what: str) -> None:
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{self.method}: {what} is {value} after {self.steps} steps; "
-                "training has diverged, lower the learning rate."
-            )

@@ -15,15 +15,12 @@ from adadpo_mini.race import Race, RaceConfig
 from adadpo_mini.results import (
     KNOBS,
     RUN,
-    Estimate,
     Row,
     append_rows,
     drop_torn_end,
     read_measurements,
 )
 from adadpo_mini.trainer import Event
-
-__all__ = ["Estimate", "PlannedRace", "run_race", "sweep"]
 
 ROWS_EVERY = 10  # steps between two rows of a run
 COLUMN_OF = {

@@ -146,12 +146,8 @@ class Trainer:
         result = self.compute_loss(batch)
         result.loss.loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        for name, value in (("loss", result.loss.loss), ("norm of the gradient", grad_norm)):
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"{self.method}: the {name} is {value.item()} after {self.steps} steps; "
-                    "training has diverged, lower the learning rate."
-                )
+        check_finite(self, result.loss.loss.item(), "the loss")
+        check_finite(self, grad_norm.item(), "the norm of the gradient")
         event = {
             "step": self.steps,
             "learning_rate": self.learning_rate,
@@ -174,6 +170,15 @@ class Trainer:
         measured = describe(self.compute_loss(batch), self._ceiling)
         self.seconds += time.perf_counter() - began
         return {f"eval_{name}": value for name, value in measured.items()}
+
+
+def check_finite(trainer, value: float, what: str) -> None:
+    """Raise FloatingPointError if a trainer has come to a value that is no finite number."""
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"{trainer.method}: {what} is {value} after {trainer.steps} steps; "
+            "training has diverged, lower the learning rate."
+        )
 
 
 def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
