@@ -4,6 +4,7 @@ Statistics and nothing else: `report.py` draws, `sweep.py` measures.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from statistics import NormalDist, fmean
 
 from adadpo_mini.comparisons import (
@@ -171,23 +172,23 @@ def lower_kl(rows: Sequence[Row]) -> Verdict:
     return over_settings(rows, claim, "dpo", lambda row: row["kl"], unit, side=-1)
 
 
-def _ceilings(rows: Sequence[Row]) -> Options:
+def _ceilings(rows: Sequence[Row], experiment: str) -> Options:
     """LC win rate by (data, learning rate, β, seed), and there by ceiling; C = 2 is among them."""
     options: Options = {}
-    for row in ablation_rows(rows, "ceiling"):
+    for row in ablation_rows(rows, experiment):
         if row["method"] == "adadpo" and row["lc_win_rate"] is not None:
             options.setdefault(place_of(row), {})[row["ceiling"]] = row["lc_win_rate"]
     return {place: choices for place, choices in options.items() if 2.0 in choices}
 
 
-def ceiling_two_is_best(rows: Sequence[Row]) -> Verdict:
+def ceiling_two_is_best(rows: Sequence[Row], experiment: str = "ceiling") -> Verdict:
     """LC win rate at C = 2 against the best other ceiling of the data set.
 
     The rival is chosen on the other seeds, and the interval widened for it. The unit is the pair of
     data set and seed: an ablation has one setting for each data set, so there is nothing to pool.
     The t interval takes seeds for independent, which they are but for the model they start from.
     """
-    options = _ceilings(rows)
+    options = _ceilings(rows, experiment)
     rivals = _picked_on_other_seeds(
         {place: {c: lc for c, lc in found.items() if c != 2.0} for place, found in options.items()}
     )
@@ -198,33 +199,40 @@ def ceiling_two_is_best(rows: Sequence[Row]) -> Verdict:
             by_ceiling.setdefault(ceiling, []).append(lc)
     means = ", ".join(f"{c:g}: {fmean(by_ceiling[c]):.2f}" for c in sorted(by_ceiling))
     note = f"{len(units)} pairs of data set and seed; mean by ceiling {means}"
-    note += _binding_note(rows) + seeds_note(rows, "ceiling")
+    note += _binding_note(rows, experiment) + seeds_note(rows, experiment)
     runs = sum(len(options[place]) for place in rivals)
-    claim = "C = 2 is the best ceiling: better than the best other one"
+    claim = f"C = 2 is the best ceiling: better than the best other one{_where(experiment)}"
     return verdict_from(claim, units, LC, runs, note, widen=_widening(rivals))
 
 
-def _binding_note(rows: Sequence[Row]) -> str:
+def _where(experiment: str) -> str:
+    at_defaults = experiment == "ceiling_at_defaults"
+    return ", at the default learning rate and β" if at_defaults else ", at AdaDPO's best setting"
+
+
+def _binding_note(rows: Sequence[Row], experiment: str) -> str:
     """How many pairs the ceiling of 2 touches: where it touches none, a higher one is the same."""
     shares = [
-        row["ceiling_share"]
-        for row in ablation_rows(rows, "ceiling")
+        (row["data"], row["ceiling_share"])
+        for row in ablation_rows(rows, experiment)
         if row["ceiling"] == 2.0 and row["ceiling_share"] is not None
     ]
-    return f"; at C = 2 {fmean(shares):.0%} of the pairs end at the ceiling" if shares else ""
+    by_data = by_data_set(shares, "share")
+    return f"; share of pairs that end at the ceiling of 2: {by_data}" if shares else ""
 
 
-def high_ceiling_is_worse(rows: Sequence[Row]) -> Verdict:
+def high_ceiling_is_worse(rows: Sequence[Row], experiment: str = "ceiling") -> Verdict:
     """Mean LC win rate over the ceilings from 5 up, minus that at C = 2; units as above."""
     units, runs = [], 0
-    for place, choices in _ceilings(rows).items():
+    for place, choices in _ceilings(rows, experiment).items():
         high = [lc for ceiling, lc in choices.items() if ceiling >= 5]
         if high:
             units.append((place[0], fmean(high) - choices[2.0]))
             runs += len(high) + 1
     note = f"{len(units)} pairs of data set and seed"
-    note += _binding_note(rows) + seeds_note(rows, "ceiling")
-    return verdict_from("C ≥ 5 is worse than C = 2", units, LC, runs, note, side=-1)
+    note += _binding_note(rows, experiment) + seeds_note(rows, experiment)
+    claim = f"C ≥ 5 is worse than C = 2{_where(experiment)}"
+    return verdict_from(claim, units, LC, runs, note, side=-1)
 
 
 def stable_beats_raw(rows: Sequence[Row]) -> Verdict:
@@ -255,6 +263,8 @@ CLAIMS = (
     lower_kl,
     ceiling_two_is_best,
     high_ceiling_is_worse,
+    partial(ceiling_two_is_best, experiment="ceiling_at_defaults"),
+    partial(high_ceiling_is_worse, experiment="ceiling_at_defaults"),
     stable_beats_raw,
     spaces_are_alike,
 )

@@ -11,7 +11,7 @@ from adadpo_mini.results import Estimate, Row, closing_rows
 
 SETTING = ("data", "learning_rate", "beta")
 DEFAULTS = {"ceiling": 2.0, "k": 1.0, "floor": None}
-ABLATIONS = ("ceiling", "form", "k", "floor")
+ABLATIONS = ("ceiling", "ceiling_at_defaults", "form", "k", "floor")
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided here"
 TOLERANCE = 0.05
 """Two LC win rates this close are "nearly alike"; the paper's AdaDPO and DPO are 0.019 apart."""

@@ -132,9 +132,9 @@ def dpop_loss(*logps: Tensor, beta: float = 0.1, penalty: float = 50.0) -> Prefe
     Below the reference this weighs the chosen side by 1 + λ, above it is DPO.
 
     Args:
-        penalty: λ ≥ 0.
+        penalty: λ ≥ 0; 50 is what public code uses.
 
-    Source: Pal et al. 2024, arXiv:2402.13228.
+    Source: Pal et al. 2024, arXiv:2402.13228, equation 3.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> dpop_loss(-one, -one, zero, zero, penalty=5.0).per_pair  # −log σ(0.1·(0 − 5))

@@ -60,7 +60,8 @@ class Ches:
 
     The higher, the more is the chosen expected to be dragged down with the rejected.
 
-    Source: Razin et al. 2024, arXiv:2410.08847. The formula was taken from memory of it.
+    Source: Razin et al. 2024, arXiv:2410.08847; compared with the authors' code,
+    `ches/ches.py` in princeton-nlp/unintentional-unalignment.
     """
 
     ches: float

@@ -86,10 +86,11 @@ _ALL = (
     _preset(
         "length_drift",
         "Why do my answers grow longer and longer?",
-        {"dpo": ("length_drift",)},
+        {"fixed_ratio": ("length_drift",)},
         data="length_bias",
-        learning_rate=3e-4,
-        steps=30,
+        learning_rate=1e-4,
+        ratio=4.0,
+        steps=40,
         measure_every=10,
     ),
     _preset(

@@ -303,6 +303,7 @@ def _apart(places: Sequence[float], height: float, line: float = 16.0) -> list[f
 
 ABLATIONS: dict[str, tuple[str, Callable[[Row], object]]] = {
     "ceiling": ("ceiling C", lambda row: row["ceiling"]),
+    "ceiling_at_defaults": ("ceiling C at the defaults", lambda row: row["ceiling"]),
     "form": ("form of ρ", lambda row: row["method"]),
     "k": ("k", lambda row: row["k"]),
     "floor": ("floor", lambda row: row["floor"] or 0.0),

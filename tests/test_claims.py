@@ -11,6 +11,7 @@ import pytest
 
 from adadpo_mini import InputError
 from adadpo_mini.claims import (
+    CLAIMS,
     CONTROLS,
     adapting_helps,
     beats_dpo_at_its_best,
@@ -91,6 +92,10 @@ def made_up_results(effects, ceilings=None, noise_level=0.01, sets=SETS, seeds=S
                 add("k", data, "adadpo", seed, **BEST, k=k)
             add("floor", data, "adadpo", seed, **BEST, floor=1.0)
             add("form", data, "adadpo_raw", seed, **BEST)
+    # At another setting the ceilings do the opposite.
+    for data, seed, (ceiling, extra) in product(sets, seeds, ceilings.items()):
+        knobs = {"learning_rate": 5e-4, "beta": 0.1, "ceiling": ceiling, "extra": -extra}
+        add("ceiling_at_defaults", data, "adadpo", seed + 50, **knobs)
     return rows
 
 
@@ -295,6 +300,16 @@ def test_an_ablation_on_fresh_seeds_lends_its_default_to_the_others_and_carries_
         assert claim(fresh).verdict == claim(better).verdict == HOLDS
 
 
+def test_the_ceiling_is_judged_at_each_of_its_two_settings_by_the_runs_there_alone(better):
+    at_defaults = {"experiment": "ceiling_at_defaults"}
+    assert high_ceiling_is_worse(better).verdict == HOLDS
+    assert high_ceiling_is_worse(better, **at_defaults).verdict == FAILS
+    assert ceiling_two_is_best(better, **at_defaults).verdict == FAILS
+    alone = [row for row in better if row["experiment"] in ("grid", "ceiling")]
+    assert high_ceiling_is_worse(alone).effect == high_ceiling_is_worse(better).effect
+    assert high_ceiling_is_worse(alone, **at_defaults).runs == 0
+
+
 def test_a_flat_ablation_in_which_luck_decides_the_best_is_undecided(same):
     assert ceiling_two_is_best(same).verdict == UNDECIDED
     assert "1.5:" in ceiling_two_is_best(same).note and "5:" in ceiling_two_is_best(same).note
@@ -348,7 +363,9 @@ def test_no_difference_is_told_as_not_shown(same):
 
 def test_the_table_has_a_row_of_six_cells_for_each_claim(better):
     rows = [line for line in verdict_table(better).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 12 and {line.replace("\\|", "").count("|") for line in rows} == {7}
+    assert len(rows) == 2 + len(CLAIMS) and {
+        line.replace("\\|", "").count("|") for line in rows
+    } == {7}
 
 
 def test_results_are_read_back_as_they_were_written(better, tmp_path):
