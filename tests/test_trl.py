@@ -1,8 +1,14 @@
 """Our losses inside TRL's trainer, held against TRL's own loss and against our own trainer."""
 
 import copy
+import json
 import logging
 import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -231,6 +237,71 @@ def test_the_model_card_names_the_method(tiny, tmp_path, pairs):
     trainer.create_model_card(model_name="mine")
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "trained with AdaDPO" in card and "2305.18290" not in card
+
+
+# More than one process.
+
+WORKER = """
+import json, pathlib, sys
+sys.path.insert(0, {tests!r})
+from test_trl import evaluated_after_training
+from adadpo_mini import load_pairs
+
+tiny, out = map(pathlib.Path, sys.argv[1:])
+trainer, rows = evaluated_after_training(tiny, out, load_pairs("length_bias")[:16], 2)
+trainer.save_model(out / "model")
+if trainer.accelerator.is_main_process:
+    said = {{"processes": trainer.accelerator.num_processes, "rows": rows}}
+    (out / "log.json").write_text(json.dumps(said))
+"""
+
+
+def evaluated_after_training(tiny, out, pairs, size):
+    """A trainer after its training, and its logs with an evaluation at the end."""
+    trainer, rows = trained(
+        tiny, out, pairs, per_device_train_batch_size=size, per_device_eval_batch_size=size,
+        eval_dataset=Dataset.from_list(list(pairs[:8])), method="adadpo", **KNOBS,
+    )  # fmt: skip
+    return trainer, [*rows, trainer.evaluate()]
+
+
+def run(command, timeout=120):
+    """Run a command to its end; on timeout end all that it has started."""
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0, output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="accelerate starts gloo on Unix alone")
+def test_two_processes_that_share_each_batch_give_the_numbers_of_one(tiny, tmp_path, pairs):
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER.format(tests=str(Path(__file__).parent)), encoding="utf-8")
+    # With --cpu accelerate would start a single process. --multi_gpu starts two, on whatever
+    # there is, and TRL's use_cpu has them meet through gloo. Port 0 is any that is free.
+    run([
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", "0", str(worker), str(tiny), str(tmp_path),
+    ])  # fmt: skip
+    said = json.loads((tmp_path / "log.json").read_text(encoding="utf-8"))
+    assert said["processes"] == 2
+    trainer, rows = evaluated_after_training(tiny, tmp_path, pairs, SIZE)
+    assert len(said["rows"]) == len(rows) == STEPS + 1
+    assert rows[-2]["ada/rho"] != rows[-2]["balance/ratio"] != 1.0
+    for two, one in zip(said["rows"], rows, strict=True):
+        for name in SAME:
+            name = name if name in one else f"eval_{name}"
+            if name in one:
+                assert two[name] == pytest.approx(one[name], rel=1e-4, abs=2e-5), name
+    saved = weights(load_model(tmp_path / "model")[0])
+    for name, weight in weights(trainer.model).items():
+        assert_same_weight(name, saved[name], weight)
 
 
 # What is refused.
