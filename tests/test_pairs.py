@@ -20,7 +20,9 @@ def write(folder, *lines):
 
 
 def pairs_of(*prompts):
-    return load_pairs([{**PAIR, "prompt": prompt} for prompt in prompts])
+    return load_pairs(
+        [{**PAIR, "prompt": p, "chosen": f"Because {i}."} for i, p in enumerate(prompts)]
+    )
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -84,7 +86,8 @@ def test_the_conversational_form_is_converted():
         "rejected": say("assistant", "No."),
     }
     implicit = {side: explicit["prompt"] + explicit[side] for side in ("chosen", "rejected")}
-    assert list(load_pairs([explicit, implicit])) == [PAIR, PAIR]
+    kept = {**PAIR, "messages": explicit["prompt"]}
+    assert [*load_pairs([explicit]), *load_pairs([implicit])] == [kept, kept]
 
 
 def test_bad_input_is_named_by_file_line_and_fault(bad_file, toy):
@@ -103,7 +106,8 @@ def test_a_bad_row_of_a_list_is_named_by_its_number():
 
 
 def test_blank_lines_are_skipped_but_counted(tmp_path):
-    pairs = load_pairs(write(tmp_path, "", json.dumps(PAIR), "  ", "", json.dumps(PAIR)))
+    other = {**PAIR, "chosen": "Since."}
+    pairs = load_pairs(write(tmp_path, "", json.dumps(PAIR), "  ", "", json.dumps(other)))
     assert len(pairs) == 2
     assert [where.rpartition(" ")[2] for where in pairs.where] == ["2", "5"]
 
@@ -111,8 +115,9 @@ def test_blank_lines_are_skipped_but_counted(tmp_path):
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1e"])
 def test_a_character_that_ends_lines_elsewhere_does_not_break_a_line(tmp_path, character):
     pair = {**PAIR, "chosen": f"one{character}two"}
-    line = json.dumps(pair, ensure_ascii=character < " ")  # JSON must escape control characters
-    assert list(load_pairs(write(tmp_path, line, line))) == [pair, pair]
+    # JSON must escape control characters
+    lines = [json.dumps(p, ensure_ascii=character < " ") for p in (pair, PAIR)]
+    assert list(load_pairs(write(tmp_path, *lines))) == [pair, PAIR]
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b""])
@@ -156,6 +161,7 @@ def test_a_conversation_without_a_prompt_is_parted_between_messages():
     [pair] = load_pairs([sides])
     assert pair == {
         "prompt": "Why?\n", "chosen": "It is good\nand fine.", "rejected": "It is good\nand bad.",
+        "messages": [ask],
     }  # fmt: skip
 
 
