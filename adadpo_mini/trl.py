@@ -6,6 +6,7 @@ Everything but the loss of a pair is TRL's: data, LoRA (`peft_config`), precompu
 gradient accumulation, DDP, FSDP, DeepSpeed, checkpoints, logs. Needs `adadpo-mini[trl]`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -44,12 +45,29 @@ def _knob(default: object, help: str):
     return field(default=default, metadata={"help": help})
 
 
+def in_fp32(model: Callable) -> Callable:
+    """The model, giving the tokens' log-probs in fp32, so that their sum is in fp32, too.
+
+    They are computed so, but with mixed precision FSDP2 hands every output out in bf16, in which
+    the log-prob of a long answer, -300 nats, is rounded to a multiple of 2.
+    """
+
+    def call(**arguments):
+        outputs = model(**arguments)
+        if getattr(outputs, "log_probs", None) is not None:
+            outputs.log_probs = outputs.log_probs.float()
+        return outputs
+
+    return call
+
+
 @dataclass
 class AdaDPOConfig(DPOConfig):
     """TRL's `DPOConfig` with the method and its knobs, by the names they have in `losses.py`.
 
     Attributes:
-        method: one of `WITH_REFERENCE`; with "dpo" TRL's own loss is used, to the last bit.
+        method: one of `WITH_REFERENCE`; with "dpo" the loss is TRL's own, to the last bit
+            (of log-probs that are summed in fp32, see `in_fp32`).
         ceiling, space, length_normalize, k, floor: of AdaDPO and its kin.
         ratio: c of the fixed ratio. alpha: α of R-DPO. penalty: λ of DPOP. per_token: IPO with
             u/|y|, as TRL has it.
@@ -121,6 +139,10 @@ class AdaDPOTrainer(DPOTrainer):
     def _send_telemetry(self) -> None:
         """Nothing: this package tells nobody what is trained with it."""
 
+    def compute_ref_log_probs(self, model, inputs) -> tuple[Tensor, Tensor]:
+        """TRL's, of which only the sum is in fp32 everywhere."""
+        return super().compute_ref_log_probs(in_fp32(model), inputs)
+
     def _compute_loss(self, model, inputs, return_outputs):
         """TRL's, with the loss of our method in place of the one it computed.
 
@@ -132,10 +154,10 @@ class AdaDPOTrainer(DPOTrainer):
             reference = self.model if self.ref_model is None else self.ref_model
             chosen, rejected = self.compute_ref_log_probs(reference, inputs)
             inputs = {**inputs, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
-        noted = []
+        noted, policy = [], in_fp32(model)
 
         def noting(**arguments):
-            noted.append(model(**arguments))
+            noted.append(policy(**arguments))
             return noted[-1]
 
         before, self.precompute_ref_logps = self.precompute_ref_logps, True
