@@ -105,6 +105,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="(default: 0)")
     parser.add_argument("--measure-every", type=int, help="steps between slow measurements (60)")
     parser.add_argument("--threads", type=int, help="CPU threads for each method (default: 1)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: a GPU for a large model)")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32)")
+    parser.add_argument("--pairs-at-once", type=int, help="in a forward pass (default: the batch)")
+    parser.add_argument("--checkpointing", action="store_true", help="less memory, more time")
+    parser.add_argument("--lora-rank", type=int, help="train an adapter instead (default: 0, no)")
     parser.add_argument("--out", type=_path, default=None, help="run folder to write")
     parser.add_argument(
         "--json", action="store_true", default=False, help="print the summary as JSON"

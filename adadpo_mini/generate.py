@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.models import context_length
+from adadpo_mini.templates import LINE, encode_prompts
 
 
 @torch.no_grad()
@@ -36,21 +37,12 @@ def sample_tokens(
         cache = output.past_key_values
         logits = output.logits[:, -1].float()
         if temperature > 0:
-            probabilities = (logits / temperature).softmax(-1)
-            next_ids = torch.multinomial(probabilities, 1, generator=generator)
+            probabilities = (logits / temperature).softmax(-1).cpu()  # one noise on all devices
+            next_ids = torch.multinomial(probabilities, 1, generator=generator).to(logits.device)
         else:
             next_ids = logits.argmax(-1, keepdim=True)
         yield next_ids.squeeze(1)
         step_ids = next_ids
-
-
-def format_prompt(prompt: str, tokenizer) -> str:
-    """What the model reads for a typed prompt: its chat template's form, or it and a line break."""
-    prompt = prompt.strip()
-    if tokenizer.chat_template:
-        messages = [{"role": "user", "content": prompt}]
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return f"{prompt}\n"
 
 
 def stream_answers(
@@ -61,25 +53,26 @@ def stream_answers(
     temperature: float = 0.7,
     seed: int = 0,
     max_new_tokens: int = 120,
+    form: str = LINE,
 ) -> Iterator[dict[str, str]]:
-    """Answer one prompt with several models at once, a token each in turn.
+    """Answer one typed prompt with several models at once, a token each in turn.
 
     All models sample with the same seed. A prompt too long for the context keeps its end.
+
+    Args:
+        form: what a typed prompt becomes for a model without a chat template, a format string;
+            that of the prompts it was trained on, see `templates.prompt_form`.
 
     Yields:
         The answers so far, by model name, after every round.
     """
-    ids = tokenizer(
-        format_prompt(prompt, tokenizer),
-        add_special_tokens=not tokenizer.chat_template,
-        verbose=False,  # what is too long keeps its end
-    )
+    ids = encode_prompts([form.format(prompt.strip())], tokenizer)[0]
     if not 0 <= seed < 1 << 63:
         raise InputError(f"the sampling seed must be from 0 up, below 2^63, not {seed}.")
     streams, tokens = {}, {name: [] for name in models}
     for name, model in models.items():
         room = max(1, context_length(model) - max_new_tokens)
-        prompt_ids = torch.tensor([ids["input_ids"][-room:]])
+        prompt_ids = torch.tensor([ids[-room:]], device=model.device)
         generator = torch.Generator().manual_seed(seed)
         streams[name] = sample_tokens(
             model, prompt_ids, temperature=temperature, generator=generator
@@ -111,18 +104,18 @@ def sample_answers(
 ) -> list[str]:
     """One sampled answer to each prompt; prompts of equal length are sampled as one batch.
 
-    Prompts are taken as they are, like the prompts of a preference pair.
+    Prompts are read as the prompts of preference pairs are, see `templates.encode_prompts`.
     """
-    encoded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    encoded = encode_prompts(prompts, tokenizer)
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(encoded):
         by_length.setdefault(len(ids), []).append(i)
     answers = [""] * len(prompts)
     for rows in by_length.values():
         generator = torch.Generator().manual_seed(seed)
-        batch = torch.tensor([encoded[i] for i in rows])
+        batch = torch.tensor([encoded[i] for i in rows], device=model.device)
         stream = sample_tokens(model, batch, temperature=temperature, generator=generator)
-        done = torch.zeros(len(rows), dtype=torch.bool)
+        done = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
         columns = []
         for tokens, _ in zip(stream, range(max_new_tokens), strict=False):
             columns.append(tokens.masked_fill(done, tokenizer.eos_token_id))

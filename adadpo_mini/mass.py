@@ -31,7 +31,8 @@ def answer_logps(model, tokenizer, prompt: str, answers: Sequence[str]) -> Tenso
     with torch.no_grad():
         for start in range(0, len(order), ROWS_AT_ONCE):
             part = order[start : start + ROWS_AT_ONCE]
-            logps[part] = completion_logps(model, *stack_rows([rows[i] for i in part])).float()
+            batch = (t.to(model.device) for t in stack_rows([rows[i] for i in part]))
+            logps[part] = completion_logps(model, *batch).float().cpu()
     return logps
 
 
@@ -176,7 +177,8 @@ def sampled_kl(model, reference, tokenizer, prompts: Sequence[str], *, seed: int
     """Estimate KL(π_θ‖π_ref) from one answer to each prompt, sampled at temperature 1."""
     sampling = {"temperature": 1.0, "seed": seed, "max_new_tokens": LONGEST_ANSWER}
     answers = sample_answers(model, tokenizer, prompts, **sampling)
-    input_ids, mask = stack_rows(tokenize_completions(prompts, answers, tokenizer))
+    rows = stack_rows(tokenize_completions(prompts, answers, tokenizer))
+    input_ids, mask = (t.to(model.device) for t in rows)
     log_policy, log_reference = (
         one(input_ids=input_ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
         for one in (model, reference)

@@ -12,7 +12,8 @@ from adadpo_mini.mass import is_countable, mass_accounts, sampled_kl
 from adadpo_mini.measure import displacement
 from adadpo_mini.models import context_length
 from adadpo_mini.pairs import Pairs, tokenize_pairs
-from adadpo_mini.trainer import Event, ScoredPairs, Trainer
+from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.trainer import Event, Trainer
 
 MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
@@ -26,13 +27,14 @@ class Meters:
         reference: the model that the policy is compared with.
         pairs: held-out pairs.
         seed: of the answers that are sampled to estimate KL.
+        **scoring: how the trainers score, as for `ScoredPairs`.
     """
 
-    def __init__(self, reference, tokenizer, pairs: Pairs, seed: int) -> None:
+    def __init__(self, reference, tokenizer, pairs: Pairs, seed: int, **scoring) -> None:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
         few = tokenize_pairs(pairs[:DISPLACEMENT_PAIRS], tokenizer, context_length(reference))
         self._tokenized = few
-        self._scored = ScoredPairs(reference, few)
+        self._scored = ScoredPairs(reference, few, **scoring)
         self._prompts = _alike_in_length([pair["prompt"] for pair in pairs], tokenizer)[:KL_PROMPTS]
         self._countable = [pair for pair in pairs[:MASS_PAIRS] if is_countable(pair)]
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.memory import check_fits, count_parameters, pick_device
+from adadpo_mini.templates import end_token
 from adadpo_mini.toyworld import data_dir
 
 if TYPE_CHECKING:
@@ -13,8 +15,10 @@ if TYPE_CHECKING:
 TOY = "toy"
 
 
-def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Load a causal language model in fp32 with dropout off, and its tokenizer.
+def load_model(
+    name: str | Path = TOY, *, device: str = "auto", dtype: str = "float32"
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load a causal language model with dropout off, and its tokenizer.
 
     What lies on this machine is tried first (the bundled toy, a folder, the hub's cache); only
     then, unless HF_HUB_OFFLINE is set, the hub. Only safetensors weights are read and no code
@@ -22,13 +26,17 @@ def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedToke
 
     Args:
         name: "toy", a folder that `save_pretrained` wrote, or a hub name such as "gpt2".
+        device: "cpu", "cuda", "mps", or "auto"; see `pick_device`.
+        dtype: of the weights, "float32" or "bfloat16".
 
     Returns:
-        (model, tokenizer). The tokenizer always has a pad token: where the model's own has none,
-        its end-of-sequence token, which is masked wherever it pads.
+        (model, tokenizer). The tokenizer's end-of-sequence token is the one that ends an answer
+        (see `templates.end_token`), and it always has a pad token: where the model's own has none,
+        the end token, which is masked wherever it pads.
 
     Raises:
-        InputError: nothing loadable under that name, with the reason in one sentence.
+        InputError: nothing loadable under that name, or it does not fit this machine's memory or
+            its own vocabulary, with the reason in one sentence.
     """
     source = str(data_dir() / "models" / "toy-gpt2") if str(name) == TOY else str(name)
     source = os.path.expanduser(source)  # noqa: PTH111 (a hub name must stay as it is)
@@ -37,7 +45,7 @@ def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedToke
     from safetensors import SafetensorError
 
     try:
-        return _load(source, offline=True)
+        return _load(source, device, dtype, offline=True)
     except (OSError, ValueError, SafetensorError) as offline_error:
         if Path(source).is_dir():
             raise InputError(f"{source}: {_first_line(offline_error)}") from offline_error
@@ -47,7 +55,7 @@ def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedToke
             "is set: unset it to download the model, or give a local folder (or 'toy')."
         )
     try:
-        return _load(source, offline=False)
+        return _load(source, device, dtype, offline=False)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"model {source!r} is not on this machine and could not be had from the hub: check "
@@ -55,29 +63,47 @@ def load_model(name: str | Path = TOY) -> "tuple[PreTrainedModel, PreTrainedToke
         ) from error
 
 
-def _load(source: str, offline: bool) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def _load(
+    source: str, device: str, dtype: str, offline: bool
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     import logging as python_logging
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     python_logging.getLogger("huggingface_hub").setLevel(python_logging.ERROR)  # its retries
     logging.disable_progress_bar()  # one for reading 50 tensors and one for writing them
     options = {"local_files_only": offline, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    tokenizer = _load_tokenizer(AutoTokenizer, source, options)
+    parameters = count_parameters(AutoConfig.from_pretrained(source, **options))
+    place = pick_device(device, parameters)
+    check_fits(f"loading {source}", parameters * getattr(torch, dtype).itemsize, place)
     model = AutoModelForCausalLM.from_pretrained(
-        source, use_safetensors=True, dtype=torch.float32, **options
-    )
-    if tokenizer.eos_token_id is None:
+        source, use_safetensors=True, dtype=getattr(torch, dtype), **options
+    ).to(place)
+    room = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > room:
+        raise InputError(
+            f"{source}: its tokenizer knows {len(tokenizer)} tokens but the model only {room}; "
+            "take the tokenizer that the model was trained with."
+        )
+    switch_dropout_off(model)
+    return model, tokenizer
+
+
+def _load_tokenizer(auto, source: str, options: dict) -> "PreTrainedTokenizerBase":
+    tokenizer = auto.from_pretrained(source, **options)
+    end = end_token(tokenizer)
+    if end is None:
         raise InputError(
             f"{source}: its tokenizer has no end-of-sequence token, so a completion cannot be "
             "ended; set eos_token in its tokenizer_config.json."
         )
+    tokenizer.eos_token = end
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    switch_dropout_off(model)
-    return model, tokenizer
+        tokenizer.pad_token = end
+    return tokenizer
 
 
 def switch_dropout_off(model) -> None:

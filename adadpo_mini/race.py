@@ -1,11 +1,10 @@
 """Several methods over the same start, batches and seeds, in lockstep."""
 
-import copy
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,18 +12,25 @@ from pathlib import Path
 
 import torch
 
+from adadpo_mini.errors import InputError
 from adadpo_mini.generate import sample_answers
 from adadpo_mini.judge import win_rate
+from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.mass import LONGEST_ANSWER
+from adadpo_mini.memory import check_training_fits
 from adadpo_mini.meters import Meters
 from adadpo_mini.methods import RLHF
 from adadpo_mini.models import context_length, load_model
-from adadpo_mini.pairs import load_splits, tokenize_pairs
+from adadpo_mini.pairs import TokenizedPair, load_splits, make_batch, tokenize_pairs
+from adadpo_mini.policies import new_policy, whole_model
 from adadpo_mini.rlhf import RlhfTrainer
 from adadpo_mini.runs import RunFolder
+from adadpo_mini.scoring import Logps, ScoredPairs
 from adadpo_mini.settings import KNOBS, RaceConfig
+from adadpo_mini.shared_prompt import can_share_prompts, shared_logps
+from adadpo_mini.templates import prompt_form
 from adadpo_mini.toyworld.grammar import find_topic
-from adadpo_mini.trainer import Event, ScoredPairs, Trainer
+from adadpo_mini.trainer import Event, Trainer
 
 
 class Race:
@@ -59,21 +65,53 @@ class Race:
         self._workers = workers or min(len(config.methods), os.cpu_count() or 1)
         train, self.held_out = load_splits(config.data if data is None else data)
         self.trained_on_held_out = train is self.held_out
-        self.reference, self.tokenizer = start or load_model(config.model)
+        self.reference, self.tokenizer = start or load_model(
+            config.model, device=config.device, dtype=config.dtype
+        )
         self.reference.eval().requires_grad_(False)
         context = context_length(self.reference)
         tokenized = tokenize_pairs(train, self.tokenizer, context)
         probe = tokenize_pairs(self.held_out[: config.eval_pairs], self.tokenizer, context)
+        self._check_memory(tokenized)
+        if RLHF in config.methods and self.reference.device.type != "cpu":
+            raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
+        self.prompt_form = prompt_form([pair["prompt"] for pair in train])
 
         self._schedule = batch_schedule(len(train), config)
-        self._meters = Meters(self.reference, self.tokenizer, self.held_out, config.seed)
-        self._train = ScoredPairs(self.reference, tokenized)
-        self._probe = ScoredPairs(self.reference, probe).batch(range(len(probe)))
+        self._scoring = {"logps": self._fastest(probe), "pairs_at_once": config.pairs_at_once}
+        self._meters = Meters(
+            self.reference, self.tokenizer, self.held_out, config.seed, **self._scoring
+        )
+        self._train = ScoredPairs(self.reference, tokenized, **self._scoring)
+        self._probe = ScoredPairs(self.reference, probe, **self._scoring).batch(range(len(probe)))
         self.models, self._trainers = {}, {}
         for method in config.methods:
-            self.models[method] = copy.deepcopy(self.reference).requires_grad_(True)
+            self.models[method] = new_policy(
+                self.reference, lora_rank=config.lora_rank, checkpointing=config.checkpointing
+            )
             self._trainers[method] = self._new_trainer(method)
         self.seconds = 0.0
+
+    def _check_memory(self, pairs: Sequence[TokenizedPair]) -> None:
+        config = self.config
+        check_training_fits(
+            self.reference,
+            self.reference.device,
+            policies=len(config.methods),
+            pairs_at_once=min(config.batch_size, config.pairs_at_once or config.batch_size),
+            longest=max(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in pairs),
+            lora_rank=config.lora_rank,
+            checkpointing=config.checkpointing,
+        )
+
+    def _fastest(self, probe: Sequence[TokenizedPair]) -> Logps:
+        """How this model's completions are scored: with the prompt read once, if it can do that."""
+        rows = make_batch(probe[:2])
+        batch = (
+            rows.input_ids.to(self.reference.device),
+            rows.completion_mask.to(self.reference.device),
+        )
+        return shared_logps if can_share_prompts(self.reference, *batch) else completion_logps
 
     def _new_trainer(self, method: str) -> Trainer | RlhfTrainer:
         config, policy = self.config, self.models[method]
@@ -87,7 +125,8 @@ class Race:
                 seed=config.seed,
             )
         knobs = {name: getattr(config, name) for name in KNOBS}
-        return Trainer(policy, method, learning_rate=config.learning_rate, knobs=knobs)
+        rate = config.learning_rate
+        return Trainer(policy, method, learning_rate=rate, knobs=knobs, **self._scoring)
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method.
@@ -254,7 +293,8 @@ def race(
     if out is not None:
         RunFolder.check_free(out)
     contest = Race(config, data=None if by_name else data)
-    folder = RunFolder.create(out, config.as_dict()) if out is not None else None
+    settings = {**config.as_dict(), "prompt_form": contest.prompt_form}
+    folder = RunFolder.create(out, settings) if out is not None else None
     events: dict[str, list[Event]] = {method: [] for method in config.methods}
     status, problem, win_rates = "finished", None, None
     try:
@@ -278,7 +318,7 @@ def race(
         with _uninterrupted():
             folder.write_summary(summary)
             for method, model in contest.models.items():
-                folder.save_model(method, model, contest.tokenizer)
+                folder.save_model(method, whole_model(model), contest.tokenizer)
     return RaceResult(config, events, summary, contest.models, contest.reference, contest.tokenizer)
 
 

@@ -24,7 +24,8 @@ from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.models import context_length
 from adadpo_mini.pairs import PairBatch
 from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
-from adadpo_mini.trainer import Event, ScoredBatch, Trainer, check_finite, describe
+from adadpo_mini.scoring import ScoredBatch
+from adadpo_mini.trainer import Event, Trainer, check_finite, describe
 
 UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs
 

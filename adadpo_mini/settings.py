@@ -3,8 +3,10 @@
 from dataclasses import asdict, dataclass
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.methods import ALL_METHODS
+from adadpo_mini.memory import DEVICES, DTYPES
+from adadpo_mini.methods import ALL_METHODS, RLHF
 
+SPACES = ("ratio", "policy")
 KNOBS = (
     "beta", "ceiling", "space", "length_normalize", "k", "floor", "ratio",
     "gamma", "alpha", "nll_weight", "penalty", "per_token",
@@ -18,6 +20,9 @@ class RaceConfig:
     `threads` is the number of CPU threads each method gets; all methods train at the same time.
     `measure_every` says how often the slow measurements are taken, see `meters.py`: every so many
     steps and at the end; 0 for never.
+    `pairs_at_once` splits a batch into forward passes of so many pairs, whose gradients add up.
+    `device`, `dtype`, `checkpointing` and `lora_rank` say how a large model is trained, see
+    `memory.py` and `policies.py`.
     β and all from `ceiling` on are the losses' knobs, by the names they have there; a method takes
     those that its loss knows.
 
@@ -37,6 +42,11 @@ class RaceConfig:
     eval_pairs: int = 32
     measure_every: int = 60
     threads: int = 1
+    device: str = "auto"
+    dtype: str = "float32"
+    pairs_at_once: int | None = None
+    checkpointing: bool = False
+    lora_rank: int = 0
     ceiling: float = 2.0
     space: str = "ratio"
     length_normalize: bool = True
@@ -60,8 +70,16 @@ class RaceConfig:
         for name in ("steps", "batch_size", "eval_every", "eval_pairs", "threads"):
             value = getattr(self, name)
             _require(_is_whole(value) and value >= 1, name, "a whole number from 1 up", value)
-        whole = _is_whole(self.measure_every) and self.measure_every >= 0
-        _require(whole, "measure_every", "a whole number from 0 up", self.measure_every)
+        for name in ("measure_every", "lora_rank"):
+            value = getattr(self, name)
+            _require(_is_whole(value) and value >= 0, name, "a whole number from 0 up", value)
+        parts_fit = self.pairs_at_once is None or (
+            _is_whole(self.pairs_at_once) and self.pairs_at_once >= 1
+        )
+        _require(parts_fit, "pairs_at_once", "a whole number from 1 up", self.pairs_at_once)
+        for name, known in (("device", DEVICES), ("dtype", DTYPES), ("space", SPACES)):
+            value = getattr(self, name)
+            _require(value in known, name, f"one of {', '.join(known)}", value)
         seed_fits = _is_whole(self.seed) and 0 <= self.seed < 1 << 63
         _require(seed_fits, "seed", "a whole number from 0 up, below 2^63", self.seed)
         for name in ("beta", "learning_rate", "ceiling", "k", "ratio"):
@@ -71,11 +89,18 @@ class RaceConfig:
             value = getattr(self, name)
             _require(_is_number(value) and value >= 0, name, "from 0 to a million", value)
         _require(self.eval_every <= 5, "eval_every", "at most 5", self.eval_every)
-        _require(self.space in ("ratio", "policy"), "space", "'ratio' or 'policy'", self.space)
         floor_fits = self.floor is None or (
             _is_number(self.floor) and 0 < self.floor <= self.ceiling
         )
         _require(floor_fits, "floor", "positive and at most the ceiling", self.floor)
+
+        plain = self.dtype == "float32" and not (self.lora_rank or self.checkpointing)
+        _require(
+            plain or RLHF not in self.methods,
+            "methods",
+            "without rlhf where dtype, lora_rank or checkpointing are set",
+            ", ".join(self.methods),
+        )
 
     def as_dict(self) -> dict:
         return {**asdict(self), "methods": list(self.methods)}

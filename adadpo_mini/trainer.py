@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -11,48 +11,11 @@ from torch import Tensor
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.losses import PreferenceLoss
 from adadpo_mini.methods import METHODS
-from adadpo_mini.pairs import PairBatch, TokenizedPair, make_batch
+from adadpo_mini.optimizer import MasterAdamW
+from adadpo_mini.scoring import Logps, ScoredBatch
 
 Event = dict[str, float]
 """What is known about one training step: a flat dict of numbers. See `Trainer.step`."""
-
-
-@dataclass(frozen=True)
-class ScoredBatch:
-    """A batch of B pairs with their log-probs under the reference, each of shape (B,), nats."""
-
-    rows: PairBatch
-    ref_chosen_logps: Tensor
-    ref_rejected_logps: Tensor
-
-
-class ScoredPairs:
-    """Tokenised pairs whose log-probs under the reference are computed once, when first asked for.
-
-    A pair is scored together with the batch in which it is first trained on. So an untrained
-    policy's log-probs equal the reference's to the last bit, whatever the machine's matrix
-    kernels do with batches of different shapes, and u = 0 and ρ = 1 hold exactly at step 0.
-    """
-
-    def __init__(self, reference, pairs: Sequence[TokenizedPair]) -> None:
-        self.pairs = pairs
-        self._reference = reference
-        self._scores = torch.full((2, len(pairs)), torch.nan)  # chosen, rejected
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    @torch.no_grad()
-    def batch(self, indices: Sequence[int]) -> ScoredBatch:
-        """The pairs at these indices, as a batch."""
-        rows = make_batch([self.pairs[i] for i in indices])
-        known = self._scores[:, indices]
-        if known.isnan().any():
-            logps = completion_logps(self._reference, rows.input_ids, rows.completion_mask)
-            known = torch.where(known.isnan(), logps.view(2, -1).float(), known)
-            self._scores[:, indices] = known
-        chosen, rejected = known
-        return ScoredBatch(rows, chosen, rejected)
 
 
 @dataclass(frozen=True)
@@ -67,6 +30,21 @@ class BatchLoss:
     chosen_lengths: Tensor
     rejected_lengths: Tensor
 
+    @classmethod
+    def join(cls, parts: Sequence["BatchLoss"]) -> "BatchLoss":
+        """The parts of a batch as one; of the loss only its value is kept."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def cat(items: Sequence) -> dict[str, Tensor]:
+            values = ((f.name, [getattr(item, f.name) for item in items]) for f in fields(items[0]))
+            return {name: torch.cat(v) for name, v in values if name != "loss"}
+
+        losses = [replace(part.loss, per_pair=part.loss.per_pair.detach()) for part in parts]
+        joined = cat(losses)
+        loss = PreferenceLoss(loss=joined["per_pair"].mean(), **joined)
+        return cls(loss, **cat(parts))
+
 
 class Trainer:
     """Trains one model with one method.
@@ -78,6 +56,8 @@ class Trainer:
         knobs: β and such, by the names of the losses' parameters; those that this method's loss
             does not know are ignored.
         max_grad_norm: gradients are scaled down to this norm.
+        logps: how completions are scored; the reference must be scored the same way.
+        pairs_at_once: a larger batch is read in parts, and their gradients add up to the same.
 
     Attributes:
         loss: the method's loss with its knobs set, a function of the four log-probs and lengths.
@@ -91,6 +71,8 @@ class Trainer:
         learning_rate: float,
         knobs: Mapping[str, object],
         max_grad_norm: float = 1.0,
+        logps: Logps = completion_logps,
+        pairs_at_once: int | None = None,
     ) -> None:
         self.model = model
         self.method = method
@@ -98,7 +80,9 @@ class Trainer:
         self.max_grad_norm = max_grad_norm
         self.loss = METHODS[method].bind(knobs)
         self._ceiling = METHODS[method].knobs(knobs).get("ceiling")
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+        self._logps = logps
+        self._pairs_at_once = pairs_at_once
+        self._optimizer = MasterAdamW(model.parameters(), learning_rate)
         self.steps = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -106,7 +90,7 @@ class Trainer:
     def compute_loss(self, batch: ScoredBatch) -> BatchLoss:
         """Log-probs of chosen and rejected in one forward pass, and the method's loss."""
         rows = batch.rows
-        logps = completion_logps(self.model, rows.input_ids, rows.completion_mask)
+        logps = self._logps(self.model, rows.input_ids, rows.completion_mask)
         chosen_logps, rejected_logps = logps.chunk(2)
         chosen_lengths, rejected_lengths = rows.lengths.chunk(2)
         loss = self.loss(
@@ -127,6 +111,16 @@ class Trainer:
             rejected_lengths,
         )
 
+    def _measure(self, batch: ScoredBatch, *, backward: bool = False) -> BatchLoss:
+        """`compute_loss`, part by part; the loss is a mean over pairs, so parts add up."""
+        results = []
+        for part in batch.parts(self._pairs_at_once):
+            result = self.compute_loss(part)
+            if backward:
+                (result.loss.loss * (len(part) / len(batch))).backward()
+            results.append(result)
+        return BatchLoss.join(results)
+
     def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
         """Measure the model on a batch it has not been trained on yet, then train on the batch.
 
@@ -143,8 +137,7 @@ class Trainer:
                 updated.
         """
         began = time.perf_counter()
-        result = self.compute_loss(batch)
-        result.loss.loss.backward()
+        result = self._measure(batch, backward=True)
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         check_finite(self, result.loss.loss.item(), "the loss")
         check_finite(self, grad_norm.item(), "the norm of the gradient")
@@ -167,7 +160,7 @@ class Trainer:
     def evaluate(self, batch: ScoredBatch) -> Event:
         """The same measurements on a held-out batch, each name with the prefix `eval_`."""
         began = time.perf_counter()
-        measured = describe(self.compute_loss(batch), self._ceiling)
+        measured = describe(self._measure(batch), self._ceiling)
         self.seconds += time.perf_counter() - began
         return {f"eval_{name}": value for name, value in measured.items()}
 
@@ -215,4 +208,5 @@ def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
         "ada/ceiling_share": at_ceiling.float(),
         "balance/ratio": (ratio.log() + log_x_l - log_x_w).mean().exp(),
     }
-    return {name: value.mean().item() for name, value in values.items()}
+    means = torch.stack([value.mean().float() for value in values.values()]).tolist()
+    return dict(zip(values, means, strict=True))

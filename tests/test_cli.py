@@ -85,6 +85,9 @@ ALL_FLAGS = {
     "beta": ("--beta", "0.2"), "learning_rate": ("--lr", "0.003"), "seed": ("--seed", "7"),
     "measure_every": ("--measure-every", "0"), "threads": ("--threads", "1"),
     "ceiling": ("--ceiling", "3"), "floor": ("--floor", "0.5"), "k": ("--k", "1.5"),
+    "device": ("--device", "cpu"), "dtype": ("--dtype", "bfloat16"),
+    "pairs_at_once": ("--pairs-at-once", "2"), "lora_rank": ("--lora-rank", "2"),
+    "checkpointing": ("--checkpointing",),
     "space": ("--space", "policy"), "length_normalize": ("--raw",), "ratio": ("--ratio", "4"),
     "gamma": ("--gamma", "0.7"), "alpha": ("--alpha", "0.03"), "penalty": ("--penalty", "9"),
     "nll_weight": ("--nll-weight", "0.4"), "per_token": ("--per-token",),
@@ -98,12 +101,17 @@ def test_every_flag_reaches_the_race_under_its_name(tmp_path):
     flags = [word for words in ALL_FLAGS.values() for word in words]
     assert main(["race", *flags, "--out", str(out)]) == 0
     config = json.loads((out / "config.json").read_text())
+    assert config.pop("prompt_form") == "{}\n"
     assert {**config, "methods": tuple(config["methods"])} == RaceConfig(
         data="swap", steps=1, methods=("adadpo", "fixed_ratio"), batch_size=3, beta=0.2,
         learning_rate=0.003, seed=7, measure_every=0, ceiling=3.0, floor=0.5, k=1.5,
         space="policy", length_normalize=False, ratio=4.0, gamma=0.7, alpha=0.03, penalty=9.0,
-        nll_weight=0.4, per_token=True,
+        nll_weight=0.4, per_token=True, device="cpu", dtype="bfloat16", pairs_at_once=2,
+        lora_rank=2, checkpointing=True,
     ).as_dict() | {"methods": ("adadpo", "fixed_ratio")}  # fmt: skip
+
+
+UNTOLD = ("methods", "floor", "measure_every", "device", "pairs_at_once", "lora_rank")
 
 
 def test_the_defaults_that_help_tells_are_the_races(capsys):
@@ -114,7 +122,7 @@ def test_the_defaults_that_help_tells_are_the_races(capsys):
     told = " ".join(capsys.readouterr().out.partition("options:")[2].split())
     for name, words in ALL_FLAGS.items():
         default = getattr(RaceConfig(), name)
-        if len(words) == 2 and name not in ("methods", "floor", "measure_every"):
+        if len(words) == 2 and name not in UNTOLD:
             said = re.search(rf"{words[0]} .*?\(default: (.*?)\)", told).group(1)
             assert said == (f"{default:g}" if isinstance(default, float) else str(default)), name
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from adadpo_mini.generate import format_prompt, sample_answers, sample_tokens, stream_answers
+from adadpo_mini.generate import sample_answers, sample_tokens, stream_answers
 from adadpo_mini.models import context_length
 from adadpo_mini.toyworld.grammar import all_topics
 
@@ -175,13 +175,3 @@ def test_half_a_character_is_never_shown_at_the_end(tiny):
         ):
             assert not answers["tiny"].endswith("\ufffd")
     assert unfinished > 0, "the example should have something to hide"
-
-
-def test_a_typed_prompt_is_put_into_the_chat_template_if_there_is_one(toy):
-    tokenizer = copy.deepcopy(toy[1])
-    assert format_prompt("  Why?\n\n", tokenizer) == "Why?\n"
-    tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %}[assistant]{% endif %}"
-    )
-    assert format_prompt(" Why? ", tokenizer) == "[user]Why?[assistant]"

@@ -10,7 +10,8 @@ from adadpo_mini.measure import ches, displacement, pair_forces, token_views
 from adadpo_mini.meters import Meters
 from adadpo_mini.methods import METHODS
 from adadpo_mini.pairs import Pairs, make_batch, tokenize_pairs
-from adadpo_mini.trainer import ScoredPairs, Trainer
+from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

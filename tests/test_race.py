@@ -161,12 +161,12 @@ def test_the_reference_is_asked_once_for_each_pair_and_never_trained(rows, tiny)
     )  # fmt: skip
     assert contest.reference is model
     before, asked = weights(model), []
-    model.register_forward_hook(
+    model.get_decoder().register_forward_hook(
         lambda module, _, kwargs, output: asked.append(kwargs["input_ids"].shape[0]),
         with_kwargs=True,
     )
     assert len(list(contest.events())) == 12
-    assert asked == [8, 8], "three epochs, but each of the eight pairs only in the first"
+    assert asked == [4, 4], "three epochs, but each of the eight pairs only in the first"
     assert equal(weights(model), before)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     for policy in contest.models.values():

@@ -16,7 +16,8 @@ from adadpo_mini.rlhf import (
     prompts_of,
     sample_completions,
 )
-from adadpo_mini.trainer import ScoredPairs, Trainer
+from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.trainer import Trainer
 
 OWN_KEYS = {"rlhf/reward", "rlhf/kl", "rlhf/reward_accuracy", "rlhf/samples"}
 

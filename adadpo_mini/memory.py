@@ -1,0 +1,110 @@
+"""Where to compute, and whether it fits: answered before any work starts."""
+
+from typing import TYPE_CHECKING
+
+from adadpo_mini.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16")
+SMALL = 10_000_000  # parameters; with fewer, handing work to a GPU takes longer than the work
+FLOATS_A_LAYER = 34  # kept per token and width for the backward pass, arXiv:2205.05198, section 4
+
+
+def pick_device(name: str, parameters: int) -> str:
+    """The device that `name` means: for "auto" a GPU if there is one and the model is not small.
+
+    Raises:
+        InputError: torch sees no such device here.
+    """
+    import torch
+
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        found = [device for device, available in here.items() if available]
+        return found[0] if found and parameters >= SMALL else "cpu"
+    if not here.get(name, name == "cpu"):
+        raise InputError(f"device {name!r}: torch finds none on this machine; leave it out.")
+    return name
+
+
+def count_parameters(config) -> int:
+    """How many weights a model of this configuration has; tied ones count once. No memory is
+    taken for them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    model.tie_weights()
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def available_memory(device: str) -> int:
+    """Bytes that can still be had on a device."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    if device == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def check_fits(what: str, needed: int, device: str, remedy: str = "take a smaller model") -> None:
+    """Raise InputError if more is needed, in bytes, than a device has left."""
+    available = available_memory(device)
+    if needed > available:
+        raise InputError(
+            f"{what} needs about {_gigabytes(needed)} of memory, but {device} has only "
+            f"{_gigabytes(available)} left; {remedy}."
+        )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def training_memory(
+    model, *, policies: int, pairs_at_once: int, longest: int, lora_rank: int, checkpointing: bool
+) -> int:
+    """Bytes that training takes on top of the reference, roughly.
+
+        for each policy and weight   weights w + gradients w + AdamW's moments 8 (+ fp32 copy 4),
+                                     w = 2 in bf16 and 4 in fp32; with LoRA the reference's weights
+                                     are shared, and what an adapter needs is small
+        for each token in a pass     34 numbers a layer and width for the backward pass (one, with
+                                     checkpointing), and 3 for each word of the vocabulary
+
+    Args:
+        policies: how many are trained at the same time.
+        pairs_at_once: in one forward pass.
+        longest: tokens of the longest pair, its prompt counted once.
+    """
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    width = model.dtype.itemsize
+    config = model.config.get_text_config()
+    layers, hidden, words = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    state = 2 * width + 8 + (4 if width < 4 else 0)
+    if lora_rank:
+        # Per layer about 7 matrices of two sides each, all of it fp32 with gradients and moments.
+        trained, state = 14 * layers * hidden * lora_rank, 16
+    else:
+        trained = weights
+    kept = 1 if checkpointing else FLOATS_A_LAYER
+    tokens = pairs_at_once * longest
+    passes = tokens * (kept * layers * hidden * width + 3 * words * 4)
+    return policies * (trained * state + passes)
+
+
+def check_training_fits(model, device: "torch.device", **settings) -> None:
+    """Raise InputError if `training_memory` is more than the device has left."""
+    remedy = (
+        "take fewer methods or pairs at once, bfloat16, LoRA (--lora-rank) or --checkpointing, or "
+        "a smaller model"
+    )
+    check_fits("training", training_memory(model, **settings), device.type, remedy)

@@ -1,0 +1,61 @@
+"""The policy of a method: a copy of the reference to be trained, whole or as an adapter."""
+
+import copy
+
+from adadpo_mini.errors import InputError
+
+
+def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
+    """A model that starts equal to the reference and can be trained.
+
+    Args:
+        reference: is not changed.
+        lora_rank: 0 trains every weight of a full copy. More trains a low-rank adapter of that rank
+            on every linear layer; all other weights are the reference's own, in one copy.
+        checkpointing: forget activations in the forward pass and compute them again in the
+            backward pass: less memory, about a third more time.
+
+    Source of LoRA: Hu et al. 2021, arXiv:2106.09685.
+
+    Raises:
+        InputError: LoRA is wanted, but peft is not installed.
+    """
+    if lora_rank:
+        policy = _with_adapter(reference, lora_rank)
+    else:
+        policy = copy.deepcopy(reference).requires_grad_(True)
+    if checkpointing:
+        # "gradient" was its name in transformers until 5.22.
+        kind = "activation" if hasattr(policy, "activation_checkpointing_enable") else "gradient"
+        getattr(policy, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        policy.train()  # transformers checkpoints in this mode only; dropout is 0 in either
+    return policy
+
+
+def _with_adapter(reference, rank: int):
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise InputError("LoRA needs peft: pip install 'adadpo-mini[lora]'.") from error
+    # A copy of the modules around the same tensors: each policy has an adapter of its own, and the
+    # reference is what is left with the adapter off.
+    shared = {id(t): t for t in (*reference.parameters(), *reference.buffers())}
+    base = copy.deepcopy(reference, shared).requires_grad_(False)
+    adapter = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=base.config.model_type == "gpt2",  # its layers are stored transposed
+    )
+    return get_peft_model(base, adapter)
+
+
+def whole_model(policy):
+    """The policy as a plain model of transformers; an adapter is added into a copy of the weights.
+
+    So what is saved loads without peft.
+    """
+    if not hasattr(policy, "merge_and_unload"):
+        return policy
+    return copy.deepcopy(policy).merge_and_unload()
