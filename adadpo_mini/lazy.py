@@ -1,13 +1,14 @@
 """Pairs that stay on the disk: what is larger than memory is looked up when it is asked for."""
 
 import json
-import tempfile
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adadpo_mini.cache import scratch_folder
+from adadpo_mini.errors import InputError
 from adadpo_mini.rows import Pair
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _rows_of(columns: dict[str, list]) -> Iterator[dict]:
 class Shelf:
     """A temporary file to which pairs are added, and from which they are then looked up.
 
-    It lies in the folder for temporary files and goes when the pairs are no longer in use.
+    It goes when the pairs are no longer in use.
     """
 
     def __init__(self) -> None:
@@ -88,9 +89,7 @@ class Shelf:
         text = pyarrow.string()
         names = ("prompt", "chosen", "rejected", "messages")
         self._schema = pyarrow.schema([(name, text) for name in names])
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="adadpo_mini-", ignore_cleanup_errors=True
-        )
+        self._folder = scratch_folder()
         self._path = Path(self._folder.name) / "pairs.arrow"
         self._writer = pyarrow.ipc.new_stream(str(self._path), self._schema)
         self._waiting: list[dict] = []
@@ -117,7 +116,14 @@ class Shelf:
     def _write(self) -> None:
         import pyarrow
 
-        self._writer.write_batch(pyarrow.RecordBatch.from_pylist(self._waiting, self._schema))
+        batch = pyarrow.RecordBatch.from_pylist(self._waiting, self._schema)
+        try:
+            self._writer.write_batch(batch)
+        except OSError as error:
+            raise InputError(
+                f"{self._path.parent}: the pairs are too many for memory and cannot be written "
+                f"here ({error.strerror}); let ADADPO_MINI_CACHE name a folder with more room."
+            ) from error
         self._waiting.clear()
 
 

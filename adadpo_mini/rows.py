@@ -115,9 +115,11 @@ def _part_messages(row: dict) -> tuple[dict, list[Message]]:
     The prompt's messages may be given, or stand at the head of both sides, as in trl-lib's data
     sets; in UltraFeedback they do, and the last of them is the text `prompt` as well.
     """
-    prompt, messages = row.get("prompt"), []
+    prompt, messages, beside = row.get("prompt"), [], row.get("messages")
     if _is_conversation(prompt):
         messages = _plain(prompt)
+    elif _is_conversation(beside) and _as_text("", "prompt", beside) == prompt:
+        messages = _plain(beside)  # the row is a `Pair` already
     if _is_conversation(row["chosen"]) and _is_conversation(row["rejected"]):
         chosen, rejected = _plain(row["chosen"]), _plain(row["rejected"])
         shared = _shared_head(chosen, rejected)

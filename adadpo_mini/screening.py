@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.rows import Pair, UnusableRow, read_row
@@ -22,6 +22,7 @@ class LoadReport:
         dropped: how many did not, by the reason.
         first: where each of these reasons, and the first contradiction, was met first.
         contradictory: pairs that are kept although an earlier one prefers the opposite.
+        strict: whether a faulty row is an error, and not dropped.
     """
 
     source: str
@@ -30,6 +31,7 @@ class LoadReport:
     dropped: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, str] = field(default_factory=dict)
     contradictory: int = 0
+    strict: bool = False
 
     @property
     def text(self) -> str:
@@ -51,6 +53,15 @@ class LoadReport:
                 f"{'is' if self.contradictory == 1 else 'are'} kept"
             )
         return "; ".join(parts) + "."
+
+    def without(self, count: int, reason: str, where: str) -> "LoadReport":
+        """The account after `count` more pairs were dropped, the first of them from `where`."""
+        return replace(
+            self,
+            kept=self.kept - count,
+            dropped={**self.dropped, reason: count},
+            first={**self.first, reason: where},
+        )
 
     def _place(self, reason: str) -> str:
         where = self.first.get(reason, "").removeprefix(f"{self.source}, ")
@@ -114,7 +125,13 @@ class Screen:
                 f"{self.first_fault}"
             )
         return LoadReport(
-            self.source, self.rows, self.kept, self.dropped, self.first, self.contradictory
+            self.source,
+            self.rows,
+            self.kept,
+            self.dropped,
+            self.first,
+            self.contradictory,
+            self.strict,
         )
 
     def _drop(self, reason: str, where: str) -> None:

@@ -1,6 +1,6 @@
 """Pairs as token ids, one by one and in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.templates import Message, chat_text
 
 if TYPE_CHECKING:
     from adadpo_mini.pairs import Pairs
+
+AT_ONCE = 1000  # pairs
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,40 @@ class TokenizedPair:
     chosen: list[int]
     rejected: list[int]
 
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and the longer completion."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
 
 def tokenize_completions(
-    prompts: Sequence[str], completions: Sequence[str], tokenizer
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    tokenizer,
+    messages: Sequence[Sequence[Message] | None] | None = None,
 ) -> list[tuple[list[int], list[int]]]:
     """Token ids of each (prompt, completion), the end token included.
 
     Prompt and completion are encoded together, as TRL does, so that a tokenizer that treats the
     start of a text specially does not do so in the middle; where that would merge tokens across
     the border, the completion is encoded alone, which is how a model generates it.
+
+    Args:
+        messages: the conversation that each prompt is, for a tokenizer with a chat template; None
+            where it is one user's message.
     """
-    quiet = {"verbose": False}  # what is too long is told by `tokenize_pairs`, with its line
+    special = not tokenizer.chat_template  # or else the template writes the special tokens
+    if tokenizer.chat_template:
+        prompts = [
+            chat_text(prompt, tokenizer, said)
+            for prompt, said in zip(prompts, messages or [None] * len(prompts), strict=True)
+        ]
     both = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    prompt_ids = tokenizer(list(prompts), **quiet)["input_ids"]
-    together = tokenizer(both, **quiet)["input_ids"]
-    alone = tokenizer(list(completions), add_special_tokens=False, **quiet)["input_ids"]
+    prompt_ids, together, alone = (
+        # What is too long is told by `tokenize_pairs`, with its line.
+        tokenizer(list(texts), add_special_tokens=add, verbose=False)["input_ids"]
+        for texts, add in ((prompts, special), (both, special), (completions, False))
+    )
     end = [tokenizer.eos_token_id]
     return [
         (prompt, (ids[len(prompt) :] if ids[: len(prompt)] == prompt else rest) + end)
@@ -69,22 +91,33 @@ def tokenize_pairs(pairs: "Pairs", tokenizer, context: int) -> list[TokenizedPai
     Raises:
         InputError: a prompt and completion exceed `context` tokens together.
     """
-    prompts = [pair["prompt"] for pair in pairs]
-    chosen, rejected = (
-        tokenize_completions(prompts, [pair[side] for pair in pairs], tokenizer)
-        for side in ("chosen", "rejected")
-    )
-    tokenized = [
-        TokenizedPair(*row, other) for row, (_, other) in zip(chosen, rejected, strict=True)
-    ]
+    tokenized = list(iter_tokenized(pairs, tokenizer))
     for ids, where in zip(tokenized, pairs.where, strict=True):
-        longest = len(ids.prompt) + max(len(ids.chosen), len(ids.rejected))
-        if longest > context:
-            raise InputError(
-                f"{where}: the pair is {longest} tokens long but the model reads at most "
-                f"{context}; shorten it, drop it, or use a model with a longer context."
-            )
+        check_length(ids, where, context)
     return tokenized
+
+
+def iter_tokenized(pairs: "Pairs", tokenizer) -> Iterator[TokenizedPair]:
+    """Token ids of every pair, a thousand in memory at a time."""
+    for start in range(0, len(pairs), AT_ONCE):
+        part = list(pairs[start : start + AT_ONCE])
+        prompts = [pair["prompt"] for pair in part]
+        messages = [pair.get("messages") for pair in part]
+        chosen, rejected = (
+            tokenize_completions(prompts, [pair[side] for pair in part], tokenizer, messages)
+            for side in ("chosen", "rejected")
+        )
+        for row, (_, other) in zip(chosen, rejected, strict=True):
+            yield TokenizedPair(*row, other)
+
+
+def check_length(pair: TokenizedPair, where: str, context: int) -> None:
+    """Raise an `InputError` if the model cannot read the pair."""
+    if pair.length > context:
+        raise InputError(
+            f"{where}: the pair is {pair.length} tokens long but the model reads at most "
+            f"{context}; shorten it, drop it, or use a model with a longer context."
+        )
 
 
 def make_batch(pairs: Sequence[TokenizedPair]) -> PairBatch:

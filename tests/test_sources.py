@@ -97,6 +97,11 @@ def quiet(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADADPO_MINI_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(params=["in memory", "on the disk"])
 def held(request, monkeypatch):
     """Loads pairs that are held in memory, or left on the disk as if they were too many."""
@@ -161,6 +166,13 @@ def test_a_conversation_that_is_the_beginning_of_the_other_keeps_its_answer():
     assert (pair["chosen"], pair["rejected"]) == ("So.", "So.\nOh?\nNo.")
     with pytest.raises(InputError, match="equal"):
         load_pairs([{"chosen": sides["chosen"], "rejected": sides["chosen"]}])
+
+
+def test_loaded_pairs_may_be_given_as_rows_and_keep_their_messages():
+    loaded = load_pairs([ultrafeedback_row(0), trl_row(1)])
+    assert list(load_pairs(list(loaded))) == list(loaded)
+    [pair] = load_pairs([{**ROWS[0], "messages": say(ROWS[0]["prompt"], "Because.")}])
+    assert pair == ROWS[0], "these messages are no prompt"
 
 
 FAULTY = [

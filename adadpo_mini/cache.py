@@ -1,0 +1,121 @@
+"""What need not be computed twice: token ids of pairs, and log-probs under the reference.
+
+All is kept by its content: a file's name is a digest of everything that it depends on, so that
+nothing in it can be out of date. A file that is damaged, or not ours, is computed anew; where
+nothing can be written, nothing is kept. The folder may be deleted at any time.
+"""
+
+import functools
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CHECKSUM = "checksum"
+
+
+def cache_folder() -> Path | None:
+    """Where things are kept: $ADADPO_MINI_CACHE, or adadpo_mini in the user's cache folder; None if
+    there is no such place."""
+    if own := os.environ.get("ADADPO_MINI_CACHE"):
+        return Path(own)
+    if os.path.isabs(shared := os.environ.get("XDG_CACHE_HOME", "")):  # noqa: PTH117
+        return Path(shared) / "adadpo_mini"
+    try:
+        return Path.home() / ".cache" / "adadpo_mini"
+    except RuntimeError:  # nobody's home
+        return None
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory:
+    """A new folder for one process, with the cache if possible: where temporary files belong, there
+    may be memory and no disk."""
+    kept = cache_folder()
+    try:
+        if kept:
+            kept.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryDirectory(dir=kept, prefix="tmp-", ignore_cleanup_errors=True)
+    except OSError:
+        pass
+    return tempfile.TemporaryDirectory(prefix="adadpo_mini-", ignore_cleanup_errors=True)
+
+
+def digest(parts: Iterable[bytes | str | Tensor]) -> str:
+    """A name for what these are, all in this order.
+
+    >>> digest(["ab", "c"]) == digest(["a", "bc"])
+    False
+    """
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            part = _bytes_of(part)
+        elif isinstance(part, str):
+            part = part.encode("utf-8", "surrogatepass")
+        sha.update(len(part).to_bytes(8, "little"))
+        sha.update(part)
+    return sha.hexdigest()
+
+
+@functools.cache
+def code_key() -> str:
+    """A digest of this package's code, which decides, too, what comes of tokens and models."""
+    return digest(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+def keep_tensors(name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors under this name, whole or not at all; if that cannot be, do nothing."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    folder = cache_folder()
+    if folder is None:
+        return
+    temporary = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix="tmp-")
+        os.close(handle)
+        save_file(dict(tensors), temporary, metadata={CHECKSUM: _checksum(tensors)})
+        os.replace(temporary, folder / f"{name}.safetensors")  # noqa: PTH105
+    except (OSError, SafetensorError):
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def kept_tensors(name: str, fits: Callable[[dict[str, Tensor]], bool]) -> dict[str, Tensor] | None:
+    """The tensors under this name, memory-mapped; None if there are none, or not such as were kept.
+
+    Args:
+        fits: whether tensors are of the names, shapes and types that the caller looks for.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        with safe_open(str(folder / f"{name}.safetensors"), "pt") as file:
+            checksum = (file.metadata() or {}).get(CHECKSUM)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
+    except (OSError, SafetensorError, UnicodeError):
+        return None
+    return tensors if checksum == _checksum(tensors) and fits(tensors) else None
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(_bytes_of(tensors[name]), zlib.crc32(name.encode(), checksum))
+    return str(checksum)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return memoryview(flat.numpy())

@@ -1,0 +1,201 @@
+"""Tokenised pairs in little memory, and kept from one run to the next; see `cache.py`."""
+
+import json
+import platform
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.cache import code_key, digest, keep_tensors, kept_tensors
+from adadpo_mini.errors import InputError
+from adadpo_mini.pairs import Pairs
+from adadpo_mini.tokens import TokenizedPair, check_length, iter_tokenized
+
+TOO_LONG = "longer than the model reads"
+
+
+@dataclass(frozen=True, eq=False)
+class PackedTokens(Sequence[TokenizedPair]):
+    """N tokenised pairs as two tensors; a `TokenizedPair` is made on access.
+
+    Attributes:
+        ids: all token ids in a row, prompt, chosen and rejected of each pair, int32.
+        ends: where each of these ends, shape (N, 3), int64.
+    """
+
+    ids: Tensor
+    ends: Tensor
+
+    @classmethod
+    def of(cls, pairs: Iterable[TokenizedPair]) -> "PackedTokens":
+        """Tokenised pairs, packed."""
+        ids, ends = array("i"), array("q")
+        for pair in pairs:
+            for part in (pair.prompt, pair.chosen, pair.rejected):
+                ids.extend(part)
+                ends.append(len(ids))
+        return cls(_tensor_of(ids, torch.int32), _tensor_of(ends, torch.int64).reshape(-1, 3))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start = int(self.ends[index - 1, 2]) if index else 0
+        prompt, chosen, rejected = self.ends[index].tolist()
+        return TokenizedPair(
+            self.ids[start:prompt].tolist(),
+            self.ids[prompt:chosen].tolist(),
+            self.ids[chosen:rejected].tolist(),
+        )
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens in prompt, chosen and rejected of each pair, shape (N, 3)."""
+        ends = self.ends.reshape(-1)
+        return ends.diff(prepend=ends.new_zeros(1)).reshape(-1, 3)
+
+
+def cached_tokens(pairs: Pairs, tokenizer, context: int) -> PackedTokens:
+    """What `tokenize_pairs` gives, kept for the next time.
+
+    Raises:
+        InputError: a prompt and completion exceed `context` tokens together.
+    """
+    return _tokens_that_fit(pairs, tokenizer, context, strict=True)[0]
+
+
+def fit_pairs(pairs: Pairs, tokenizer, context: int) -> tuple[Pairs, PackedTokens]:
+    """Pairs and their tokens without those that are too long for the model.
+
+    They are dropped from data sets that others made, and `report` of the pairs says so; a file or
+    rows of one's own, which can be mended, give the error that `cached_tokens` gives.
+
+    Raises:
+        InputError: a pair of one's own, or every single one, is too long.
+    """
+    report = pairs.report
+    strict = report is None or report.strict
+    tokens, kept = _tokens_that_fit(pairs, tokenizer, context, strict)
+    if len(kept) == len(pairs):
+        return pairs, tokens
+    first = next(i for i in range(len(pairs)) if i == len(kept) or kept[i] != i)
+    if not len(kept):
+        raise InputError(
+            f"{report.source}: all pairs are longer than the {context} tokens that the model reads "
+            f"(first: {pairs.where[first]}); use a model with a longer context."
+        )
+    told = report.without(len(pairs) - len(kept), TOO_LONG, pairs.where[first])
+    taken = pairs.take(kept.tolist())
+    return Pairs(taken.rows, taken.where, told), tokens
+
+
+def _tokens_that_fit(
+    pairs: Pairs, tokenizer, context: int, strict: bool
+) -> tuple[PackedTokens, Tensor]:
+    """(tokens, indices) of the pairs that fit, from the cache if they are in it."""
+    name = tokens_key(pairs, tokenizer, context, strict)
+    found = name and kept_tensors(name, lambda kept: _is_packed(kept, len(pairs), strict))
+    if not found:
+        kept = array("q")
+        tokens = PackedTokens.of(_fitting(pairs, tokenizer, context, strict, kept))
+        found = {"kept": _tensor_of(kept, torch.int64), **vars(tokens)}
+        if name:
+            keep_tensors(name, found)
+    return PackedTokens(found["ids"], found["ends"]), found["kept"]
+
+
+def _fitting(
+    pairs: Pairs, tokenizer, context: int, strict: bool, kept: array
+) -> Iterator[TokenizedPair]:
+    for i, ids in enumerate(iter_tokenized(pairs, tokenizer)):
+        if strict:
+            check_length(ids, pairs.where[i], context)
+        if ids.length <= context:
+            kept.append(i)
+            yield ids
+
+
+def _is_packed(tensors: Mapping[str, Tensor], count: int, strict: bool) -> bool:
+    """Whether these can be the tokens of so many pairs."""
+    if {name: tensor.dtype for name, tensor in tensors.items()} != {
+        "ids": torch.int32, "ends": torch.int64, "kept": torch.int64,
+    }:  # fmt: skip
+        return False
+    ids, ends, kept = (tensors[name] for name in ("ids", "ends", "kept"))
+    if ends.shape != (len(kept), 3) or len(kept) > count or (strict and len(kept) < count):
+        return False
+    return len(ids) == (ends[-1, 2] if len(ends) else 0)
+
+
+def tokens_key(pairs: Pairs, tokenizer, context: int, strict: bool = True) -> str | None:
+    """The name of these pairs' tokens: a digest of the texts, of all that decides how they are
+    tokenised, and of which are taken; None if a tokenizer cannot say what it is."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    # Padding and truncation change from call to call, and we do neither.
+    own = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+    rest = (tokenizer.eos_token_id, tokenizer.chat_template, context, strict, code_key())
+    texts = (json.dumps(dict(pair)) for pair in pairs)
+    return f"tokens-{digest(chain([json.dumps(own), json.dumps(rest)], texts))}"
+
+
+def _tensor_of(numbers: array, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty(0, dtype=dtype)
+
+
+class RefScores:
+    """Log-probs of pairs under the reference, kept from one run to the next.
+
+    Args:
+        pairs: the tokenised pairs.
+        reference: the model.
+        **how: whatever else the last bit of a score depends on, by name, such as the batch size.
+
+    Attributes:
+        name: a digest of all of these, of the machine and of the libraries.
+    """
+
+    def __init__(self, pairs: Sequence[TokenizedPair], reference, **how) -> None:
+        import transformers
+
+        tokens = pairs if isinstance(pairs, PackedTokens) else PackedTokens.of(pairs)
+        machine = (torch.backends.cpu.get_cpu_capability(), platform.machine())
+        rest = (torch.__version__, transformers.__version__, machine, how, code_key())
+        parts = (tokens.ids, tokens.ends, model_key(reference), json.dumps(rest, sort_keys=True))
+        self.name = f"scores-{digest(parts)}"
+        self._shape = (2, len(tokens))
+
+    def load(self) -> Tensor | None:
+        """What is known: chosen and rejected, shape (2, pairs), nats, NaN where it is not."""
+        found = kept_tensors(self.name, self._fits)
+        return found and found["scores"]
+
+    def save(self, scores: Tensor) -> None:
+        """Keep scores of this shape, and what was known besides."""
+        scores = scores.detach().float().cpu()
+        known = self.load()
+        if known is not None:
+            scores = torch.where(scores.isnan(), known, scores)
+        keep_tensors(self.name, {"scores": scores.contiguous()})
+
+    def _fits(self, tensors: Mapping[str, Tensor]) -> bool:
+        scores = tensors.get("scores", torch.empty(0))
+        return scores.shape == self._shape and scores.dtype == torch.float32
+
+
+def model_key(model) -> str:
+    """A digest of a model: its configuration, weights, their types, and the device they are on."""
+    where_from = ("_name_or_path", "transformers_version")
+    own = {k: v for k, v in model.config.to_dict().items() if k not in where_from}
+    attention = getattr(model.config, "_attn_implementation", None)
+    head = (type(model).__name__, model.device.type, attention, own)
+    weights = chain.from_iterable(sorted(model.state_dict().items()))
+    return digest(chain([json.dumps(head, sort_keys=True, default=str)], weights))
