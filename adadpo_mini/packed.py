@@ -15,6 +15,8 @@ from adadpo_mini.errors import InputError
 from adadpo_mini.pairs import Pairs
 from adadpo_mini.tokens import TokenizedPair, check_length, iter_tokenized
 
+TOKENISING = ("tokens", "templates")  # the modules that do it
+SCORING = ("logprobs", "scoring", "shared_prompt", "models", "tokens")
 TOO_LONG = "longer than the model reads"
 
 
@@ -142,7 +144,7 @@ def tokens_key(pairs: Pairs, tokenizer, context: int, strict: bool = True) -> st
         return None
     # Padding and truncation change from call to call, and we do neither.
     own = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
-    rest = (tokenizer.eos_token_id, tokenizer.chat_template, context, strict, code_key())
+    rest = (tokenizer.eos_token_id, tokenizer.chat_template, context, strict, code_key(*TOKENISING))
     texts = (json.dumps(dict(pair)) for pair in pairs)
     return f"tokens-{digest(chain([json.dumps(own), json.dumps(rest)], texts))}"
 
@@ -168,7 +170,7 @@ class RefScores:
 
         tokens = pairs if isinstance(pairs, PackedTokens) else PackedTokens.of(pairs)
         machine = (torch.backends.cpu.get_cpu_capability(), platform.machine())
-        rest = (torch.__version__, transformers.__version__, machine, how, code_key())
+        rest = (torch.__version__, transformers.__version__, machine, how, code_key(*SCORING))
         parts = (tokens.ids, tokens.ends, model_key(reference), json.dumps(rest, sort_keys=True))
         self.name = f"scores-{digest(parts)}"
         self._shape = (2, len(tokens))

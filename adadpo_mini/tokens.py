@@ -66,23 +66,34 @@ def tokenize_completions(
         messages: the conversation that each prompt is, for a tokenizer with a chat template; None
             where it is one user's message.
     """
+    return _encode(prompts, [completions], tokenizer, messages)[0]
+
+
+def _encode(prompts, sides, tokenizer, messages) -> list[list[tuple[list[int], list[int]]]]:
+    """`tokenize_completions` of the same prompts with several sides, each encoded just once."""
     special = not tokenizer.chat_template  # or else the template writes the special tokens
     if tokenizer.chat_template:
         prompts = [
             chat_text(prompt, tokenizer, said)
             for prompt, said in zip(prompts, messages or [None] * len(prompts), strict=True)
         ]
-    both = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    prompt_ids, together, alone = (
+
+    def ids_of(texts: list[str], add_special_tokens: bool) -> list[list[int]]:
         # What is too long is told by `tokenize_pairs`, with its line.
-        tokenizer(list(texts), add_special_tokens=add, verbose=False)["input_ids"]
-        for texts, add in ((prompts, special), (both, special), (completions, False))
-    )
-    end = [tokenizer.eos_token_id]
-    return [
-        (prompt, (ids[len(prompt) :] if ids[: len(prompt)] == prompt else rest) + end)
-        for prompt, ids, rest in zip(prompt_ids, together, alone, strict=True)
-    ]
+        options = {"add_special_tokens": add_special_tokens, "verbose": False}
+        return tokenizer(texts, **options)["input_ids"] if texts else []
+
+    prompt_ids = ids_of(list(prompts), special)
+    encoded = []
+    for side in sides:
+        together = ids_of([p + text for p, text in zip(prompts, side, strict=True)], special)
+        # Tokens merge across the border where the prompt's are not what both begin with.
+        merged = [i for i, ids in enumerate(prompt_ids) if together[i][: len(ids)] != ids]
+        alone = dict(zip(merged, ids_of([side[i] for i in merged], False), strict=True))
+        rest = [alone.get(i, ids[len(prompt_ids[i]) :]) for i, ids in enumerate(together)]
+        end = [tokenizer.eos_token_id]
+        encoded.append([(ids, more + end) for ids, more in zip(prompt_ids, rest, strict=True)])
+    return encoded
 
 
 def tokenize_pairs(pairs: "Pairs", tokenizer, context: int) -> list[TokenizedPair]:
@@ -103,10 +114,8 @@ def iter_tokenized(pairs: "Pairs", tokenizer) -> Iterator[TokenizedPair]:
         part = list(pairs[start : start + AT_ONCE])
         prompts = [pair["prompt"] for pair in part]
         messages = [pair.get("messages") for pair in part]
-        chosen, rejected = (
-            tokenize_completions(prompts, [pair[side] for pair in part], tokenizer, messages)
-            for side in ("chosen", "rejected")
-        )
+        sides = [[pair[side] for pair in part] for side in ("chosen", "rejected")]
+        chosen, rejected = _encode(prompts, sides, tokenizer, messages)
         for row, (_, other) in zip(chosen, rejected, strict=True):
             yield TokenizedPair(*row, other)
 
