@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_training(race)
     train = command("train", commands.race, "train one method", **unsaid)
     train.add_argument("--method", dest="method", default="adadpo", help="(default: adadpo)")
+    train.add_argument("--engine", choices=["own", "trl"], help="what trains (default: own)")
     _add_training(train)
 
     chat = command("chat", commands.chat, "ask the models of a run folder, side by side")

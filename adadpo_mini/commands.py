@@ -4,12 +4,14 @@ Imports are inside, so that `--help` and a refused argument do not wait for torc
 """
 
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
 
-NOT_SETTINGS = ("command", "run", "out", "json", "preset", "method")
+NOT_SETTINGS = ("command", "run", "out", "json", "preset", "method", "engine")
 
 
 def race(arguments: Namespace) -> int:
@@ -17,7 +19,6 @@ def race(arguments: Namespace) -> int:
     from adadpo_mini.console import closing_table, race_progress
     from adadpo_mini.presets import find_preset
     from adadpo_mini.race import RaceConfig
-    from adadpo_mini.race import race as run_race
     from adadpo_mini.runs import to_json
 
     said = {key: value for key, value in vars(arguments).items() if key not in NOT_SETTINGS}
@@ -28,6 +29,7 @@ def race(arguments: Namespace) -> int:
     settings = {**find_preset(arguments.preset).settings} if "preset" in arguments else {}
     settings = {**settings, **said}
     data = settings.pop("data", RaceConfig.data)
+    run_race = _engine(vars(arguments).get("engine", "own"))
     with race_progress(settings.get("steps", RaceConfig.steps)) as on_event:
         result = run_race(data, out=arguments.out, on_event=on_event, **settings)
     if arguments.json:
@@ -37,6 +39,18 @@ def race(arguments: Namespace) -> int:
     if result.summary["status"] == "diverged":
         raise InputError(result.summary["problem"])
     return 130 if result.summary["status"] == "interrupted" else 0
+
+
+def _engine(name: str) -> Callable:
+    if name == "own":
+        from adadpo_mini.race import race
+
+        return race
+    if find_spec("trl") is None:
+        raise InputError("the engine trl is not installed: pip install 'adadpo-mini[trl]'.")
+    from adadpo_mini.trl_engine import train_with_trl
+
+    return train_with_trl
 
 
 def chat(arguments: Namespace) -> int:

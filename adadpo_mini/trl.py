@@ -41,6 +41,15 @@ PLAIN = {
 }
 
 
+def check_method(name: str) -> None:
+    """Raise InputError if this method cannot be trained inside TRL's DPO trainer."""
+    if name not in WITH_REFERENCE:
+        raise InputError(
+            f"method must be one of {', '.join(WITH_REFERENCE)} inside TRL's DPO trainer, not "
+            f"{name!r}."
+        )
+
+
 def _knob(default: object, help: str):
     return field(default=default, metadata={"help": help})
 
@@ -90,11 +99,7 @@ class AdaDPOConfig(DPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in WITH_REFERENCE:
-            raise InputError(
-                f"method must be one of {', '.join(WITH_REFERENCE)} inside TRL's DPO trainer, not "
-                f"{self.method!r}."
-            )
+        check_method(self.method)
         RaceConfig(methods=(self.method,), **self.knobs())  # raises InputError
         for name, plain in PLAIN.items():
             if getattr(self, name) not in (plain, [1.0] if name == "loss_weights" else plain):
