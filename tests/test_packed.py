@@ -66,6 +66,15 @@ def test_a_second_time_nothing_is_tokenised(some, toy, counted):
     assert list(again) == list(first)
 
 
+def test_how_the_tokenizer_was_last_called_is_no_matter(some, toy, counted):
+    tokenizer = copy.deepcopy(toy[1])
+    for change in (tokenizer.backend_tokenizer.no_padding, lambda: tokenizer("a", padding=True)):
+        change()
+        tokenizer.backend_tokenizer.enable_truncation(9 + len(counted))
+        cached_tokens(some, tokenizer, CONTEXT)
+    assert len(counted) == 1
+
+
 def with_end(tokenizer):
     tokenizer.eos_token = tokenizer.pad_token
 

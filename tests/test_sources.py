@@ -150,6 +150,13 @@ def test_a_text_prompt_before_answers_in_messages_is_the_users_message():
     assert (pair["chosen"], pair["rejected"]) == ("So.", "No.")
 
 
+def test_a_text_prompt_that_ends_a_longer_conversation_does_not_shorten_it():
+    talk = ("Hi.", "Hello.", "Why?")
+    sides = {side: say(*talk, side) for side in ("chosen", "rejected")}
+    [pair] = load_pairs([{"prompt": "Why?", **sides}])
+    assert pair["messages"] == say(*talk) and pair["prompt"] == "Hi.\nHello.\nWhy?\n"
+
+
 def test_messages_given_and_repeated_at_the_head_of_both_sides_are_taken_once():
     ask = say("Hi.", "Hello.", "Why?")
     answers = {side: [*ask, *say("", side)[1:]] for side in ("chosen", "rejected")}
@@ -405,12 +412,19 @@ def hub(tmp_path, monkeypatch):
     return commit
 
 
-def test_a_data_set_in_the_hubs_cache_needs_no_network(hub):
+def test_a_data_set_in_the_hubs_cache_needs_no_network(hub, monkeypatch):
+    import huggingface_hub
+
+    asked, real = [], huggingface_hub.snapshot_download
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **how: asked.append(how) or real(*a, **how)
+    )
     train, test = load_splits("someone/prefs")
     assert (train[0]["prompt"], test[0]["prompt"]) == ("Why 0?\n", "Why 1?\n")
     assert train.where == ("someone/prefs (train_prefs), row 1",)
     assert load_pairs("someone/prefs:small")[0] == test[0]
     assert list(load_pairs(f"someone/prefs@{hub}", "test_prefs")) == list(test)
+    assert [how["local_files_only"] for how in asked] == [True] * 3
 
 
 def test_a_configuration_or_a_revision_that_is_not_there_is_told(hub):
