@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
+from trl import __version__ as trl_version
 
 from adadpo_mini import reference_free
 from adadpo_mini.errors import InputError
@@ -19,6 +21,7 @@ from adadpo_mini.methods import METHODS
 from adadpo_mini.settings import RaceConfig
 from adadpo_mini.trainer import BatchLoss, describe
 
+OLDEST_TRL = "1.16"  # what is overridden here is private to TRL, and was not tried with older ones
 WITH_REFERENCE = tuple(
     name for name, row in METHODS.items() if row.loss.__module__ != reference_free.__name__
 )
@@ -122,7 +125,7 @@ class AdaDPOTrainer(DPOTrainer):
     averages.
 
     Raises:
-        InputError: `args` is not an `AdaDPOConfig`.
+        InputError: `args` is not an `AdaDPOConfig`, or TRL is older than `OLDEST_TRL`.
     """
 
     _tag_names = ["trl", "dpo", "adadpo"]
@@ -133,6 +136,8 @@ class AdaDPOTrainer(DPOTrainer):
         args = AdaDPOConfig() if args is None else args
         if not isinstance(args, AdaDPOConfig):
             raise InputError(f"args must be an AdaDPOConfig, not a {type(args).__name__}.")
+        if Version(trl_version) < Version(OLDEST_TRL):
+            raise InputError(f"TRL is {trl_version}: pip install 'trl>={OLDEST_TRL},<2'.")
         # A model card names the method; only of DPO itself does TRL know what to cite.
         self._name = METHODS[args.method].title
         self._paper = type(self)._paper if args.method == "dpo" else {}

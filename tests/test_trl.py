@@ -363,6 +363,12 @@ def test_trls_own_config_is_refused_since_it_names_no_method(tiny, tmp_path, pai
         new_trl(tiny, tmp_path, pairs, config=DPOConfig)
 
 
+def test_an_older_trl_is_refused(tiny, tmp_path, pairs, monkeypatch):
+    monkeypatch.setattr("adadpo_mini.trl.trl_version", "1.9.2")
+    with pytest.raises(InputError, match="TRL is 1.9.2: pip install 'trl>=1.16,<2'"):
+        new_trl(tiny, tmp_path, pairs)
+
+
 def test_the_config_has_every_knob_of_its_methods():
     known = set().union(*(METHODS[method].parameters for method in WITH_REFERENCE))
     assert known & set(settings.KNOBS) == {"beta", *OUR_KNOBS}
