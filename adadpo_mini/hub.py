@@ -1,5 +1,6 @@
 """Data sets of the `datasets` library: a folder it saved, or a name on the hub."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,8 @@ def open_hub(source: str) -> "DatasetDict":
     import datasets
     from huggingface_hub import snapshot_download
 
+    for library in ("huggingface_hub", "datasets"):  # their retries and which copy they take
+        logging.getLogger(library).setLevel(logging.ERROR)
     name, config, revision = HUB_NAME.fullmatch(source).group("name", "config", "revision")
     try:
         with _no_progress_bars():
