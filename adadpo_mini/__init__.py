@@ -7,12 +7,14 @@
 Read the package in this order: pairs, models, logprobs, losses, trainer, race.
 """
 
+from adadpo_mini.contest import Race
 from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.losses import PreferenceLoss, adadpo_loss, dpo_loss, fixed_ratio_loss
 from adadpo_mini.models import load_model
 from adadpo_mini.pairs import load_pairs
-from adadpo_mini.race import Race, RaceConfig, RaceResult, race
+from adadpo_mini.race import RaceResult, race
+from adadpo_mini.settings import RaceConfig
 
 __all__ = [
     "InputError",

@@ -95,7 +95,11 @@ def _path(text: str) -> Path:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     """The fields of RaceConfig, each under its own name."""
-    parser.add_argument("--data", help="a toy set or a JSON-lines file of pairs (default: tone)")
+    parser.add_argument(
+        "--data",
+        help="a toy set, a file (JSON lines, JSON, CSV, Parquet), a folder that `datasets` saved, "
+        "or a hub name (default: tone)",
+    )
     parser.add_argument("--model", help="toy, a folder, or a hub name (default: toy)")
     parser.add_argument("--steps", type=int, help="(default: 120)")
     parser.add_argument("--batch-size", type=int, help="pairs in a step (default: 16)")

@@ -3,6 +3,7 @@
 Imports are inside, so that `--help` and a refused argument do not wait for torch.
 """
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,8 +19,8 @@ def race(arguments: Namespace) -> int:
     """Also `train`, which is a race of one."""
     from adadpo_mini.console import closing_table, race_progress
     from adadpo_mini.presets import find_preset
-    from adadpo_mini.race import RaceConfig
     from adadpo_mini.runs import to_json
+    from adadpo_mini.settings import RaceConfig
 
     said = {key: value for key, value in vars(arguments).items() if key not in NOT_SETTINGS}
     if "method" in arguments:
@@ -32,6 +33,8 @@ def race(arguments: Namespace) -> int:
     run_race = _engine(vars(arguments).get("engine", "own"))
     with race_progress(settings.get("steps", RaceConfig.steps)) as on_event:
         result = run_race(data, out=arguments.out, on_event=on_event, **settings)
+    if result.summary["report"]:
+        print(f"adadpo-mini: {result.summary['report']}", file=sys.stderr)
     if arguments.json:
         print(to_json(result.summary))
     else:
@@ -57,6 +60,7 @@ def chat(arguments: Namespace) -> int:
     from adadpo_mini.console import chat_once
     from adadpo_mini.models import load_model
     from adadpo_mini.runs import RunFolder, to_json
+    from adadpo_mini.templates import LINE
 
     folder = RunFolder(arguments.folder)
     config = folder.config()
@@ -65,6 +69,7 @@ def chat(arguments: Namespace) -> int:
     for method in config["methods"]:
         models[method], _ = load_model(folder.path / method / "model")
     ask = {"temperature": arguments.temperature, "seed": arguments.seed}
+    ask["form"] = config.get("prompt_form", LINE)
     if arguments.prompt is not None:
         answers = chat_once(models, tokenizer, arguments.prompt, quiet=arguments.json, **ask)
         if arguments.json:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from adadpo_mini.comparisons import best_setting
-from adadpo_mini.race import RaceConfig
 from adadpo_mini.results import Row, read_measurements
+from adadpo_mini.settings import RaceConfig
 from adadpo_mini.sweep import PlannedRace, sweep
 from adadpo_mini.toyworld.sets import SETS
 

@@ -18,6 +18,7 @@ from adadpo_mini.trainer import Event, Trainer
 MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
 KL_PROMPTS = 16
+ENOUGH = 1000  # pairs to take those prompts from
 
 
 class Meters:
@@ -35,7 +36,8 @@ class Meters:
         few = tokenize_pairs(pairs[:DISPLACEMENT_PAIRS], tokenizer, context_length(reference))
         self._tokenized = few
         self._scored = ScoredPairs(reference, few, **scoring)
-        self._prompts = _alike_in_length([pair["prompt"] for pair in pairs], tokenizer)[:KL_PROMPTS]
+        prompts = [pair["prompt"] for pair in pairs[:ENOUGH]]
+        self._prompts = _alike_in_length(prompts, tokenizer)[:KL_PROMPTS]
         self._countable = [pair for pair in pairs[:MASS_PAIRS] if is_countable(pair)]
 
     def read(self, trainer: Trainer) -> Event:

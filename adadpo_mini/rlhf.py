@@ -164,6 +164,7 @@ class RlhfTrainer:
         samples_per_prompt: answers to each prompt in each step, at least 2.
         max_new_tokens: an answer is cut off after so many tokens and judged as it stands. If left
             out, the length of the longest completion that the reward model was fitted to.
+        **scoring: how the pairs' reference was scored, as for `Trainer`.
     """
 
     method = "rlhf"
@@ -180,6 +181,7 @@ class RlhfTrainer:
         max_grad_norm: float = 1.0,
         samples_per_prompt: int = 2,
         max_new_tokens: int | None = None,
+        **scoring,
     ) -> None:
         if samples_per_prompt < 2:
             raise InputError(
@@ -194,7 +196,9 @@ class RlhfTrainer:
         self.max_new_tokens = max_new_tokens
         self._end_token = tokenizer.eos_token_id
         # Never asked to step: it measures the policy on the pairs, as for every other method.
-        self._thermometer = Trainer(model, "dpo", learning_rate=learning_rate, knobs={"beta": beta})
+        self._thermometer = Trainer(
+            model, "dpo", learning_rate=learning_rate, knobs={"beta": beta}, **scoring
+        )
         self._optimizer = self._adamw(model)
         self._center, self._unit = 0.0, None
         self.steps = 0

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from adadpo_mini.contest import Race
 from adadpo_mini.errors import InputError
 from adadpo_mini.judge import compare
 from adadpo_mini.mass import sampled_kl
 from adadpo_mini.models import load_model
-from adadpo_mini.race import Race, RaceConfig
 from adadpo_mini.results import (
     KNOBS,
     RUN,
@@ -20,6 +20,7 @@ from adadpo_mini.results import (
     drop_torn_end,
     read_measurements,
 )
+from adadpo_mini.settings import RaceConfig
 from adadpo_mini.trainer import Event
 
 ROWS_EVERY = 10  # steps between two rows of a run

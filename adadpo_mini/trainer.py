@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -16,6 +16,8 @@ from adadpo_mini.scoring import Logps, ScoredBatch
 
 Event = dict[str, float]
 """What is known about one training step: a flat dict of numbers. See `Trainer.step`."""
+Emit = Callable[[str, Event], None]
+"""What takes (method, event) as they happen."""
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from transformers.utils import logging
 
+from adadpo_mini.contest import Race, torch_threads
 from adadpo_mini.errors import InputError
 from adadpo_mini.models import context_length
 from adadpo_mini.pairs import TokenizedPair, tokenize_pairs
-from adadpo_mini.policies import whole_model
-from adadpo_mini.race import Race, RaceResult, _torch_threads, _uninterrupted, summarize
+from adadpo_mini.race import RaceResult, conduct
 from adadpo_mini.runs import RunFolder
 from adadpo_mini.settings import KNOBS, RaceConfig
-from adadpo_mini.trainer import Event
+from adadpo_mini.trainer import Emit, Event
 from adadpo_mini.trl import OUR_KNOBS, AdaDPOConfig, AdaDPOTrainer, check_method
-from adadpo_mini.trl_events import Emit, EventLog
+from adadpo_mini.trl_events import EventLog
 
 UNDERSTOOD = {
     "data", "model", "methods", "steps", "batch_size", "learning_rate", "seed", "eval_every",
@@ -48,7 +48,7 @@ class TrlRace(Race):
         Raises:
             FloatingPointError: training has diverged; the model is as after the last good update.
         """
-        threads = _torch_threads(self.config.threads)
+        threads = torch_threads(self.config.threads)
         with tempfile.TemporaryDirectory() as scratch, _quiet(), threads:
             trainer = self._trl_trainer(scratch, emit)
             trainer.remove_callback(PrinterCallback)  # standard output is for the summary
@@ -123,36 +123,7 @@ def train_with_trl(
     if out is not None:
         RunFolder.check_free(out)
     contest = TrlRace(config, data=None if by_name else data)
-    told = {**config.as_dict(), "prompt_form": contest.prompt_form, "engine": "trl"}
-    folder = RunFolder.create(out, told) if out is not None else None
-    method = config.methods[0]
-    events: dict[str, list[Event]] = {method: []}
-
-    def emit(method: str, event: Event) -> None:
-        events[method].append(event)
-        if folder:
-            folder.append(method, event)
-        on_event(method, event)
-
-    status, problem, win_rates = "finished", None, None
-    try:
-        contest.train(emit)
-        win_rates = contest.win_rates()
-    except KeyboardInterrupt:
-        status = "interrupted"
-    except FloatingPointError as error:
-        status, problem = "diverged", str(error)
-    summary = {
-        "status": status,
-        "problem": problem,
-        "trained_on_held_out": contest.trained_on_held_out,
-        **summarize(config, events, win_rates),
-    }
-    if folder:
-        with _uninterrupted():
-            folder.write_summary(summary)
-            folder.save_model(method, whole_model(contest.models[method]), contest.tokenizer)
-    return RaceResult(config, events, summary, contest.models, contest.reference, contest.tokenizer)
+    return conduct(contest, contest.train, out=out, on_event=on_event, engine="trl")
 
 
 def _check_understood(config: RaceConfig) -> None:

@@ -7,9 +7,8 @@ import torch
 from transformers import TrainerCallback
 
 from adadpo_mini.settings import RaceConfig
-from adadpo_mini.trainer import Event, check_finite
+from adadpo_mini.trainer import Emit, Event, check_finite
 
-Emit = Callable[[str, Event], None]
 Measure = Callable[[], Event]
 TIMINGS = ("_runtime", "_per_second", "_num_tokens", "_time")
 

@@ -75,7 +75,8 @@ class LiveRun:
 
     def train(self, start) -> None:
         """Run the race to its end, to a stop, or to a problem; called in the worker thread."""
-        from adadpo_mini.race import Race, RaceConfig
+        from adadpo_mini.contest import Race
+        from adadpo_mini.settings import RaceConfig
 
         try:
             self._race = Race(RaceConfig(**self.settings), start=start)
@@ -127,8 +128,9 @@ class Engine:
     def _load_toy(self) -> None:
         import torch
 
+        from adadpo_mini.contest import Race
         from adadpo_mini.models import load_model
-        from adadpo_mini.race import Race, RaceConfig
+        from adadpo_mini.settings import RaceConfig
 
         torch.set_num_threads(1)
         toy = load_model()
@@ -151,7 +153,7 @@ class Engine:
         Raises:
             InputError: a setting is wrong, or enough races are running already.
         """
-        from adadpo_mini.race import RaceConfig
+        from adadpo_mini.settings import RaceConfig
 
         RaceConfig(**settings)
         with self._lock:

@@ -2,11 +2,13 @@
 
 import copy
 import os
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ADADPO_MINI_CACHE", tempfile.mkdtemp(prefix="adadpo-mini-tests-"))
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -17,8 +17,8 @@ from adadpo_mini import (
     load_pairs,
     race,
 )
+from adadpo_mini.contest import batch_schedule
 from adadpo_mini.pairs import make_batch, split_pairs, tokenize_pairs
-from adadpo_mini.race import batch_schedule
 
 STEP_KEYS = {
     "step", "epoch", "loss", "learning_rate", "grad_norm", "logps/chosen", "logps/rejected",
@@ -232,7 +232,7 @@ def test_the_win_rate_is_that_of_the_methods_answers_over_the_references(monkeyp
     contest = Race(config)
     said = {id(contest.reference): "reference", id(contest.models["dpo"]): "dpo"}
     monkeypatch.setattr(
-        sys.modules["adadpo_mini.race"],  # `adadpo_mini.race` is the function
+        sys.modules["adadpo_mini.contest"],
         "sample_answers",
         lambda model, tokenizer, prompts, **_: [said.get(id(model), "reference")] * len(prompts),
     )

@@ -1,4 +1,4 @@
-"""The fast path gives the plain path's numbers and gradients, for every architecture it is used on."""
+"""The fast path gives the plain path's numbers and gradients, on every architecture it is used."""
 
 import copy
 import sys
@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from adadpo_mini import RaceConfig, completion_logps
+from adadpo_mini.contest import Race
 from adadpo_mini.pairs import TokenizedPair, make_batch
-from adadpo_mini.race import Race
 from adadpo_mini.scoring import ScoredPairs
 from adadpo_mini.shared_prompt import can_share_prompts, share_prompts, shared_logps
 from adadpo_mini.trainer import Trainer
@@ -115,7 +115,7 @@ def test_what_cannot_take_such_rows_keeps_the_plain_path(config):
 def test_a_race_trains_alike_on_either_path(toy, monkeypatch):
     ends = []
     for possible in (True, False):
-        race_module = sys.modules["adadpo_mini.race"]
+        race_module = sys.modules["adadpo_mini.contest"]
         monkeypatch.setattr(race_module, "can_share_prompts", lambda *_, answer=possible: answer)
         settings = RaceConfig(steps=4, batch_size=4, eval_pairs=4, measure_every=0)
         contest = Race(settings, start=toy)

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from adadpo_mini.contest import Race
 from adadpo_mini.errors import InputError
-from adadpo_mini.race import Race, RaceConfig
+from adadpo_mini.settings import RaceConfig
 from app.engine import MAX_KEPT, MAX_LIVE, Engine, LiveRun
 from app.tabs.train import feed_since
 from app.words import status

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from adadpo_mini.race import Race, RaceConfig
+from adadpo_mini.contest import Race
+from adadpo_mini.settings import RaceConfig
 from tests.browser.live import GRAPH, browser, served
 
 WAIT = 300_000  # ms

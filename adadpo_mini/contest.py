@@ -1,0 +1,266 @@
+"""The contest itself: several methods over the same start, batches and seeds, in lockstep."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.generate import sample_answers
+from adadpo_mini.judge import win_rate
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.mass import LONGEST_ANSWER
+from adadpo_mini.memory import SMALL, check_training_fits
+from adadpo_mini.meters import Meters
+from adadpo_mini.methods import RLHF
+from adadpo_mini.models import context_length, load_model
+from adadpo_mini.packed import PackedTokens, RefScores, fit_pairs
+from adadpo_mini.pairs import load_splits
+from adadpo_mini.policies import new_policy
+from adadpo_mini.rlhf import RlhfTrainer
+from adadpo_mini.scoring import Logps, ScoredPairs
+from adadpo_mini.settings import KNOBS, RaceConfig
+from adadpo_mini.shared_prompt import can_share_prompts, shared_logps
+from adadpo_mini.templates import prompt_form
+from adadpo_mini.tokens import TokenizedPair, make_batch
+from adadpo_mini.toyworld.grammar import find_topic
+from adadpo_mini.trainer import Event, Trainer
+
+
+class Race:
+    """A race, ready to start: everything is loaded, tokenised and scored by the reference.
+
+    Args:
+        config: the settings.
+        data: rows to use in place of the set or file that `config.data` names.
+        start: (model, tokenizer) to use in place of the model that `config.model` names.
+        workers: how many methods train at the same time; all of them if left out and the machine
+            has the cores. The numbers do not depend on it.
+
+    Attributes:
+        reference: the model all methods start from; it is never trained.
+        models: the policy of each method, trained in place as the race goes.
+        report: what became of the rows of the data; see `LoadReport`.
+        held_out: the held-out pairs; the first `eval_pairs` of them are the probe.
+        trained_on_held_out: True if the pairs have one prompt only and cannot be parted, so that
+            what is measured is what was trained on.
+
+    Raises:
+        InputError: the data or the model cannot be used; nothing has been trained then.
+    """
+
+    def __init__(
+        self,
+        config: RaceConfig,
+        data: Iterable[dict] | None = None,
+        start=None,
+        workers: int | None = None,
+    ) -> None:
+        self.config = config
+        self._workers = workers or min(len(config.methods), os.cpu_count() or 1)
+        train, held_out = load_splits(config.data if data is None else data)
+        self.trained_on_held_out = train is held_out
+        self.reference, self.tokenizer = start or load_model(
+            config.model, device=config.device, dtype=config.dtype
+        )
+        self.reference.eval().requires_grad_(False)
+        context = context_length(self.reference)
+        train, tokenized = fit_pairs(train, self.tokenizer, context)
+        self.held_out, fitting = fit_pairs(held_out, self.tokenizer, context)
+        self.report = train.report
+        probe = fitting[: config.eval_pairs]
+        self._check_memory(tokenized)
+        if RLHF in config.methods and self.reference.device.type != "cpu":
+            raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
+        self.prompt_form = prompt_form([pair["prompt"] for pair in train[:1000]])
+
+        self._schedule = batch_schedule(len(train), config)
+        self._scoring = {"logps": self._fastest(probe), "pairs_at_once": config.pairs_at_once}
+        self._meters = Meters(
+            self.reference, self.tokenizer, self.held_out, config.seed, **self._scoring
+        )
+        self._kept = self._kept_scores(tokenized)
+        known = self._kept.load() if self._kept else None
+        self._train = ScoredPairs(self.reference, tokenized, **self._scoring, known=known)
+        self._probe = ScoredPairs(self.reference, probe, **self._scoring).batch(range(len(probe)))
+        self.models, self._trainers = {}, {}
+        for method in config.methods:
+            self.models[method] = new_policy(
+                self.reference, lora_rank=config.lora_rank, checkpointing=config.checkpointing
+            )
+            self._trainers[method] = self._new_trainer(method)
+        self.seconds = 0.0
+
+    def _kept_scores(self, pairs: PackedTokens) -> RefScores | None:
+        """Where a large reference's scores are kept for the next run; a small one scores at once.
+
+        The last bit of a score depends on what else is in the batch, so that a race with other
+        batches scores anew.
+        """
+        if sum(parameter.numel() for parameter in self.reference.parameters()) < SMALL:
+            return None
+        config, how = self.config, self._scoring
+        return RefScores(
+            pairs,
+            self.reference,
+            seed=config.seed,
+            batch=config.batch_size,
+            threads=config.threads,
+            at_once=config.pairs_at_once,
+            logps=how["logps"].__name__,
+        )
+
+    def _check_memory(self, pairs: PackedTokens) -> None:
+        config = self.config
+        check_training_fits(
+            self.reference,
+            self.reference.device,
+            policies=len(config.methods),
+            pairs_at_once=min(config.batch_size, config.pairs_at_once or config.batch_size),
+            longest=int(pairs.lengths.sum(dim=1).max()),
+            lora_rank=config.lora_rank,
+            checkpointing=config.checkpointing,
+        )
+
+    def _fastest(self, probe: Sequence[TokenizedPair]) -> Logps:
+        """How this model's completions are scored: with the prompt read once, if it can do that."""
+        rows = make_batch(probe[:2])
+        batch = (
+            rows.input_ids.to(self.reference.device),
+            rows.completion_mask.to(self.reference.device),
+        )
+        return shared_logps if can_share_prompts(self.reference, *batch) else completion_logps
+
+    def _new_trainer(self, method: str) -> Trainer | RlhfTrainer:
+        config, policy = self.config, self.models[method]
+        if method == RLHF:
+            return RlhfTrainer(
+                policy,
+                self.reference,
+                self.tokenizer,
+                learning_rate=config.learning_rate,
+                beta=config.beta,
+                seed=config.seed,
+                **self._scoring,
+            )
+        knobs = {name: getattr(config, name) for name in KNOBS}
+        rate = config.learning_rate
+        return Trainer(policy, method, learning_rate=rate, knobs=knobs, **self._scoring)
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method.
+
+        The methods train at the same time, one thread each, and wait for one another after every
+        step. To a trainer's event the race adds `epoch`, `time` (seconds that the race has computed
+        so far) and `own_time` (those of this method alone, its reward model's included). Stop
+        iterating to stop the race; the models keep what they have learned.
+
+        Raises:
+            FloatingPointError: a method has diverged.
+        """
+        config = self.config
+        with (
+            self._scores_kept(),
+            torch_threads(config.threads),
+            ThreadPoolExecutor(self._workers) as pool,
+        ):
+            self._fit_reward_models()
+            for step in range(config.steps + 1):
+                began = time.perf_counter()
+                indices = self._schedule[step]
+                batch = self._train.batch(indices)
+                last = step == config.steps
+                evaluate = last or step % config.eval_every == 0
+                every = config.measure_every
+                measure = every > 0 and (last or step % every == 0)
+
+                def run(
+                    trainer: Trainer, batch=batch, last=last, evaluate=evaluate, measure=measure
+                ) -> Event:
+                    slow = self._meters.read(trainer) if measure else {}
+                    measured = trainer.evaluate(self._probe) if evaluate else {}
+                    return {**trainer.step(batch, update=not last), **measured, **slow}
+
+                events = list(pool.map(run, self._trainers.values()))
+                self.seconds += time.perf_counter() - began
+                epoch = step * len(indices) / len(self._train)
+                for method, event in zip(config.methods, events, strict=True):
+                    own = self._trainers[method].seconds
+                    yield method, {**event, "epoch": epoch, "time": self.seconds, "own_time": own}
+
+    @contextmanager
+    def _scores_kept(self) -> Iterator[None]:
+        """Keep what the reference has scored, however the race ends."""
+        try:
+            yield
+        finally:
+            if self._kept:
+                self._kept.save(self._train.scores)
+
+    def _fit_reward_models(self) -> None:
+        """RLHF's first stage, on the batches that the race will train on, in their order."""
+        began = time.perf_counter()
+        for trainer in self._trainers.values():
+            if isinstance(trainer, RlhfTrainer):
+                # A list: what scoring the pairs takes is no cost of RLHF's alone.
+                trainer.fit_reward_model([self._train.batch(b) for b in self._schedule[:-1]])
+        self.seconds += time.perf_counter() - began
+
+    def forget_training(self) -> None:
+        """Free what only training needs; the models stay."""
+        self._trainers.clear()
+        del self._train, self._probe, self._meters
+
+    @property
+    def probe_prompts(self) -> list[str]:
+        """The held-out prompts that are asked to judge a model, `eval_pairs` at the most."""
+        prompts = list(dict.fromkeys(pair["prompt"] for pair in self.held_out))
+        return prompts[: self.config.eval_pairs]
+
+    def answers(self, name: str) -> list[str]:
+        """A method's answers to the probe's prompts, or those of "reference", all with one seed."""
+        return sample_answers(
+            self.reference if name == "reference" else self.models[name],
+            self.tokenizer,
+            self.probe_prompts,
+            seed=self.config.seed,
+            max_new_tokens=LONGEST_ANSWER,
+        )
+
+    def win_rates(self) -> dict[str, float] | None:
+        """Share of the probe's prompts on which the judge prefers a method's answer to the
+        reference's, both sampled with the same seed; None outside the toy world."""
+        prompts = self.probe_prompts
+        if not all(find_topic(prompt) for prompt in prompts):
+            return None
+        rivals = self.answers("reference")
+        return {method: win_rate(prompts, self.answers(method), rivals) for method in self.models}
+
+
+def batch_schedule(pair_count: int, config: RaceConfig) -> list[list[int]]:
+    """The indices of every step's batch, steps + 1 of them, fixed by the seed alone.
+
+    Each epoch visits all pairs in a new random order; a rest too small for a batch is left out.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    size = min(config.batch_size, pair_count)
+    batches: list[list[int]] = []
+    while len(batches) <= config.steps:
+        order = torch.randperm(pair_count, generator=generator).tolist()
+        batches += [order[i : i + size] for i in range(0, pair_count - size + 1, size)]
+    return batches[: config.steps + 1]
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let each torch operation use `count` threads. More threads than cores, over all that
+    trains at once, do not share the machine but fight over it, and take 10 times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
