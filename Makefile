@@ -63,6 +63,6 @@ $(VENV)/.lab: $(VENV)/.python $(SETUP_FILES)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python $(SETUP_FILES)
-	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,stats,trl]"
+	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,stats,trl,lora]"
 	$(COMPILE)
 	@touch $@ $(VENV)/.demo $(VENV)/.lab

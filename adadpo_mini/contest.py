@@ -147,8 +147,14 @@ class Race:
                 **self._scoring,
             )
         knobs = {name: getattr(config, name) for name in KNOBS}
-        rate = config.learning_rate
-        return Trainer(policy, method, learning_rate=rate, knobs=knobs, **self._scoring)
+        return Trainer(
+            policy,
+            method,
+            learning_rate=config.learning_rate,
+            knobs=knobs,
+            checkpointing=config.checkpointing,
+            **self._scoring,
+        )
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method.

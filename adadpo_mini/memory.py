@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16")
 SMALL = 10_000_000  # parameters; with fewer, handing work to a GPU takes longer than the work
-FLOATS_A_LAYER = 34  # kept per token and width for the backward pass, arXiv:2205.05198, section 4
+KEPT = 17  # numbers a layer, token and width keeps for the backward pass, arXiv:2205.05198
 
 
 def pick_device(name: str, parameters: int) -> str:
@@ -77,7 +77,7 @@ def training_memory(
         for each policy and weight   weights w + gradients w + AdamW's moments 8 (+ fp32 copy 4),
                                      w = 2 in bf16 and 4 in fp32; with LoRA the reference's weights
                                      are shared, and what an adapter needs is small
-        for each token in a pass     34 numbers a layer and width for the backward pass (one, with
+        for each token in a pass     17 numbers a layer and width for the backward pass (one, with
                                      checkpointing), and 3 for each word of the vocabulary
 
     Args:
@@ -95,7 +95,7 @@ def training_memory(
         trained, state = 14 * layers * hidden * lora_rank, 16
     else:
         trained = weights
-    kept = 1 if checkpointing else FLOATS_A_LAYER
+    kept = 1 if checkpointing else KEPT
     tokens = pairs_at_once * longest
     passes = tokens * (kept * layers * hidden * width + 3 * words * 4)
     return policies * (trained * state + passes)

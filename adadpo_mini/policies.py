@@ -28,7 +28,6 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
         # "gradient" was its name in transformers until 5.22.
         kind = "activation" if hasattr(policy, "activation_checkpointing_enable") else "gradient"
         getattr(policy, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-        policy.train()  # transformers checkpoints in this mode only; dropout is 0 in either
     return policy
 
 

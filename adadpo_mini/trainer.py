@@ -60,6 +60,8 @@ class Trainer:
         max_grad_norm: gradients are scaled down to this norm.
         logps: how completions are scored; the reference must be scored the same way.
         pairs_at_once: a larger batch is read in parts, and their gradients add up to the same.
+        checkpointing: the model recomputes its activations; transformers does so in training mode
+            only, in which it is then put for as long as a step takes.
 
     Attributes:
         loss: the method's loss with its knobs set, a function of the four log-probs and lengths.
@@ -75,6 +77,7 @@ class Trainer:
         max_grad_norm: float = 1.0,
         logps: Logps = completion_logps,
         pairs_at_once: int | None = None,
+        checkpointing: bool = False,
     ) -> None:
         self.model = model
         self.method = method
@@ -84,6 +87,7 @@ class Trainer:
         self._ceiling = METHODS[method].knobs(knobs).get("ceiling")
         self._logps = logps
         self._pairs_at_once = pairs_at_once
+        self._checkpointing = checkpointing
         self._optimizer = MasterAdamW(model.parameters(), learning_rate)
         self.steps = 0
         self.tokens = 0
@@ -139,7 +143,11 @@ class Trainer:
                 updated.
         """
         began = time.perf_counter()
+        if self._checkpointing:
+            self.model.train()
         result = self._measure(batch, backward=True)
+        if self._checkpointing:
+            self.model.eval()
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         check_finite(self, result.loss.loss.item(), "the loss")
         check_finite(self, grad_norm.item(), "the norm of the gradient")

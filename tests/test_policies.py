@@ -71,6 +71,7 @@ def test_checkpointing_changes_no_number(toy):
         model = contest.models["adadpo"]
         assert model.is_activation_checkpointing == checkpointing
         ends.append(([event for _, event in contest.events()], weights(model)))
+        assert not model.training, "it answers in evaluation mode"
     (plain, plain_weights), (saving, saving_weights) = ends
     assert [event["loss"] for event in plain] == pytest.approx([e["loss"] for e in saving])
     for mine, theirs in zip(plain_weights, saving_weights, strict=True):
