@@ -25,7 +25,7 @@ lab: $(VENV)/.lab
 	$(BIN)/jupyter lab tutorials/00_start_here.ipynb
 
 bench: $(VENV)/.dev
-	$(TEST_ENV) $(BIN)/python -m tests.bench.page
+	$(TEST_ENV) $(BIN)/python -m tests.bench
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -39,6 +39,7 @@ results: $(VENV)/.dev
 	$(BIN)/adadpo-mini table sets data/results/sets.csv --into README.md
 	$(BIN)/adadpo-mini table claims data/results/paper.csv --into README.md
 	$(BIN)/adadpo-mini losses --into README.md
+	$(BIN)/python -m tests.bench.tables data/results/bench.json --into README.md
 
 screenshot: $(VENV)/.dev
 	$(TEST_ENV) $(BIN)/python -m tests.browser.screenshot

@@ -89,6 +89,7 @@ def _load(
             "take the tokenizer that the model was trained with."
         )
     switch_dropout_off(model)
+    fuse_gelu(model)
     return model, tokenizer
 
 
@@ -113,6 +114,19 @@ def switch_dropout_off(model) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+
+
+def fuse_gelu(model) -> None:
+    """Compute GPT-2's activation, 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), in one operation;
+    transformers does it in eight, each with a tensor of its own to be kept for the backward pass.
+    The saved configuration stays as it is."""
+    import torch
+    from transformers.activations import NewGELUActivation
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))
 
 
 def context_length(model) -> int:

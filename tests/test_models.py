@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 from adadpo_mini import InputError, load_model
 from adadpo_mini.models import context_length
@@ -74,6 +75,25 @@ def test_dropout_is_off_in_a_loaded_model_even_while_training(tiny):
     assert torch.equal(once, again)
     dropouts = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     assert dropouts and set(dropouts) == {0.0}
+
+
+def test_gpt2s_activation_is_fused_without_changing_a_number_or_what_is_saved(tiny, tmp_path):
+    config = json.loads((tiny / "config.json").read_text())
+    assert config["activation_function"] == "gelu_new"
+    plain = GPT2LMHeadModel.from_pretrained(tiny, dtype=torch.float64).eval()
+    fused, _ = load_model(tiny)
+    fused = fused.double()
+    assert not any("NewGELU" in type(m).__name__ for m in fused.modules())
+    ids = torch.tensor([[5, 100, 42, 7]])
+    outputs = []
+    for model in (plain, fused):
+        loss = model(ids).logits.logsumexp(-1).sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        outputs.append(torch.cat([loss.view(1), *(g.flatten() for g in gradients)]).detach())
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
+    fused.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["activation_function"] == "gelu_new"
 
 
 def test_a_tokenizer_without_a_pad_token_pads_with_its_end_token(tiny, tmp_path):

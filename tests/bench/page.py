@@ -1,14 +1,8 @@
-"""`make bench`: how long a visitor waits, on this machine, with nothing else running."""
+"""How long a visitor of the page waits, measured in a browser; a part of `make bench`."""
 
-import argparse
-import os
-import platform
 import time
-from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from adadpo_mini.contest import Race
 from adadpo_mini.settings import RaceConfig
@@ -119,30 +113,3 @@ def measure(repeats: int) -> dict[str, list[float]]:
                 note("click on Send until three answers begin", time_answer(page))
                 note("click on Stop until stopped", time_stop(page))
     return times
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.page")
-    parser.add_argument("--repeats", type=int, default=3)
-    times = measure(parser.parse_args().repeats)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    table = Table(title=f"{machine}, torch {torch.__version__}, Python {platform.python_version()}")
-    table.add_column("what")
-    for name in ("median", "lowest", "highest"):
-        table.add_column(f"{name} (s)", justify="right")
-    for name, values in times.items():
-        row = (median(values), min(values), max(values))
-        table.add_row(name, *(f"{value:.2f}" for value in row))
-    headless, live = (
-        median(times[f"120-step race, {where}"]) for where in ("headless", "on the page")
-    )
-    console = Console(width=110)
-    console.print(table)
-    # The page takes none of the slow measurements.
-    bare = median(times["the same without the slow measurements"])
-    console.print(f"The slow measurements take {1 - bare / headless:.0%} of the headless race.")
-    console.print(f"The race on the page runs at {bare / live:.0%} of the speed without either.")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,238 @@
+"""Our trainer against TRL's DPOTrainer on the same work: what `python -m tests.bench` runs.
+
+Same model, weights, pairs, batch size, optimiser (AdamW, fused) and clipping, fp32 or bf16. In bf16
+TRL computes in it and keeps its weights in fp32; ours computes and keeps in it, with fp32 masters.
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import torch
+
+
+@dataclass(frozen=True)
+class Work:
+    """Pairs of one shape for one model: B pairs a step, lengths in tokens, end token included."""
+
+    name: str
+    model: str
+    pairs: int
+    prompt: int
+    completion: int
+    steps: int  # timed ones; two more go before
+
+
+WORKS = (
+    Work("toy, 16 pairs of 12 + 16 tokens", "toy", 16, 12, 16, steps=40),
+    Work("124 M, 4 pairs of 64 + 64 tokens", "gpt2", 4, 64, 64, steps=4),
+    Work("124 M, 4 pairs of 512 + 64 tokens", "gpt2", 4, 512, 64, steps=2),
+)
+KNOWN, CHECKPOINTING = "scores known", "checkpointing"
+ENGINES = (
+    "ours", f"ours, {KNOWN}", "TRL", f"TRL, {KNOWN}",
+    f"TRL, {CHECKPOINTING}",  # as it does unless told otherwise
+)  # fmt: skip
+"""Who does the work. "Scores known": the reference's log-probs were computed before the clock ran,
+as they are from the second epoch on; else each step scores its new pairs."""
+
+WARM_UP = 2
+
+
+def new_model(name: str):
+    """The toy; or, with random weights, GPT-2 of 124 M parameters, or one of half its depth and
+    width, 30 M."""
+    from adadpo_mini import load_model
+
+    if name == "toy":
+        return load_model()[0]
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    shape = {"small": {"n_embd": 384, "n_layer": 6, "n_head": 6}, "gpt2": {}}[name]
+    config = GPT2Config(**shape, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    return GPT2LMHeadModel(config)
+
+
+def token_pairs(work: Work) -> list[dict[str, list[int]]]:
+    """Random token ids, as many pairs as all steps take."""
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(10, 800, (count,), generator=generator).tolist()
+
+    return [
+        {
+            "prompt": ids(work.prompt),
+            "chosen": [*ids(work.completion - 1), 0],
+            "rejected": [*ids(work.completion - 1), 0],
+        }
+        for _ in range(work.pairs * (work.steps + WARM_UP))
+    ]
+
+
+def run_ours(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
+    """(seconds of each timed step, floating-point operations of a step)."""
+    from adadpo_mini.models import fuse_gelu
+    from adadpo_mini.scoring import ScoredPairs
+    from adadpo_mini.shared_prompt import shared_logps
+    from adadpo_mini.tokens import TokenizedPair
+    from adadpo_mini.trainer import Trainer
+
+    reference = new_model(work.model).requires_grad_(False)
+    fuse_gelu(reference)  # as `load_model` does
+    if half:
+        reference = reference.to(torch.bfloat16)
+    policy = copy.deepcopy(reference).requires_grad_(True)
+    pairs = [TokenizedPair(**pair) for pair in token_pairs(work)]
+    scored = ScoredPairs(reference, pairs, logps=shared_logps)
+    trainer = Trainer(policy, "dpo", learning_rate=1e-6, knobs={"beta": 0.1}, logps=shared_logps)
+    batches = [range(start, start + work.pairs) for start in range(0, len(pairs), work.pairs)]
+    if KNOWN in engine:
+        for batch in batches:
+            scored.batch(batch)
+    return timed([lambda b=batch: trainer.step(scored.batch(b)) for batch in batches])
+
+
+def run_trl(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import DPOConfig, DPOTrainer
+
+    from adadpo_mini import load_model
+
+    class Tokenized(DPOTrainer):
+        def _prepare_dataset(self, dataset, *_):
+            return dataset
+
+    rows = token_pairs(work)
+    data = Dataset.from_list(
+        [
+            {"prompt_ids": r["prompt"], "chosen_ids": r["chosen"], "rejected_ids": r["rejected"]}
+            for r in rows
+        ]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        settings = DPOConfig(
+            output_dir=folder, max_steps=work.steps + WARM_UP,
+            per_device_train_batch_size=work.pairs,
+            learning_rate=1e-6, beta=0.1, lr_scheduler_type="constant", max_length=None,
+            gradient_checkpointing=CHECKPOINTING in engine, bf16=half, use_cpu=True, report_to=[],
+            logging_strategy="no", save_strategy="no", disable_tqdm=True,
+            precompute_ref_log_probs=KNOWN in engine, dataloader_pin_memory=False,
+            max_grad_norm=1.0,
+        )  # fmt: skip
+        model = new_model(work.model)
+        trainer = Tokenized(
+            model,
+            copy.deepcopy(model),
+            args=settings,
+            train_dataset=data,
+            processing_class=load_model()[1],
+        )
+        seconds: list[float] = []
+        counted: list[int] = []
+
+        class Clock(TrainerCallback):
+            def on_step_begin(self, *_, **__):
+                self.began = time.perf_counter()
+
+            def on_step_end(self, args, state, control, **_):
+                seconds.append(time.perf_counter() - self.began)
+
+        plain_step = trainer.training_step
+
+        def counting_step(*args, **kwargs):
+            if counted:
+                return plain_step(*args, **kwargs)
+            with flop_counter() as counter:
+                loss = plain_step(*args, **kwargs)
+            counted.append(counter.get_total_flops())
+            return loss
+
+        trainer.training_step = counting_step
+        trainer.add_callback(Clock())
+        trainer.train()
+    return seconds[WARM_UP:], counted[0]
+
+
+def timed(steps) -> tuple[list[float], int]:
+    with flop_counter() as counter:
+        steps[0]()
+    seconds = []
+    for step in steps[1:]:
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return seconds[WARM_UP - 1 :], counter.get_total_flops()
+
+
+def flop_counter():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
+
+
+def peak_memory() -> int:
+    """The most memory this process has had, in bytes."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def matmul_peak(half: bool) -> float:
+    """Floating-point operations a second of a large matrix product, the best of five."""
+    size = 2048
+    a, b = (torch.randn(size, size).to(torch.bfloat16 if half else torch.float32) for _ in "ab")
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def measure(repeats: int, works: Sequence[Work] = WORKS, engines: Sequence[str] = ENGINES):
+    """All measurements, the engines alternating, each in a process of its own."""
+    for work, half, _, engine in product(works, (False, True), range(repeats), engines):
+        yield run_alone(work, engine, half)
+
+
+def run_alone(work: Work, engine: str, half: bool) -> dict:
+    """One measurement in a new process: seconds of each step, operations of one, peak memory."""
+    job = json.dumps({"work": asdict(work), "engine": engine, "half": half})
+    threads = str(os.cpu_count())
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.speed", job],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"},
+    )
+    if done.returncode:
+        raise SystemExit(f"{engine}, {work.name}: {done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def child() -> None:
+    """Do the job that stands on the command line and print what was measured as JSON."""
+    job = json.loads(sys.argv[1])
+    work, half, engine = Work(**job["work"]), job["half"], job["engine"]
+    torch.set_num_threads(os.cpu_count() or 1)
+    run = run_ours if engine.startswith("ours") else run_trl
+    seconds, operations = run(work, engine, half)
+    memory = peak_memory()
+    result = {"work": work.name, "engine": engine, "half": half, "pairs": work.pairs}
+    result |= {"seconds": seconds, "operations": operations, "memory": memory}
+    print("\n" + json.dumps({**result, "peak": matmul_peak(half)}))
+
+
+if __name__ == "__main__":
+    child()

@@ -1,0 +1,152 @@
+"""The tables of `make bench` in Markdown; `python -m tests.bench.tables FILE --into README.md`."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from adadpo_mini.tables import write_between
+
+OURS, OURS_KNOWN = "ours", "ours, scores known"
+TRL, TRL_KNOWN, TRL_DEFAULT = "TRL", "TRL, scores known", "TRL, checkpointing"
+# Work and precision: how many times faster than TRL, the same with known scores, share of memory.
+GOALS = {
+    "toy": (3.0, None, None),
+    "4 pairs of 64": (4.0, 2.5, 0.7),
+    "4 pairs of 512": (5.0, None, None),
+}
+
+
+def bench_tables(path: Path) -> str:
+    """All tables of one file of results."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    machine = ", ".join(
+        f"{name} {value}" if name not in ("cpu", "system") else str(value)
+        for name, value in found["machine"].items()
+    )
+    parts = [f"Measured on: {machine}."]
+    if "speed" in found:
+        parts += [_seconds_table(found["speed"]), _ratio_table(found["speed"])]
+    if "growth" in found:
+        parts.append(_growth_table(found["growth"]))
+    waits = {**found.get("page", {}), **found.get("waits", {})}
+    if waits:
+        parts += [_waits_table(waits), _shares(waits)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _grouped(runs: Sequence[dict]) -> dict[tuple[str, bool], dict[str, list[dict]]]:
+    groups: dict[tuple[str, bool], dict[str, list[dict]]] = {}
+    for run in runs:
+        by_engine = groups.setdefault((run["work"], run["half"]), {})
+        by_engine.setdefault(run["engine"], []).append(run)
+    return groups
+
+
+def _step(run: dict) -> float:
+    return median(run["seconds"])
+
+
+def _seconds_table(runs: Sequence[dict]) -> str:
+    """Pairs a second, peak memory, and the share of the machine's matrix-product speed in use."""
+    engines = (OURS, OURS_KNOWN, TRL, TRL_KNOWN, TRL_DEFAULT)
+    rows = []
+    for (work, half), by_engine in _grouped(runs).items():
+        cells = []
+        for engine in engines:
+            mine = by_engine[engine]
+            speed = median(run["pairs"] / _step(run) for run in mine)
+            memory = median(run["memory"] for run in mine) / 1e9
+            share = median(run["operations"] / _step(run) / run["peak"] for run in mine)
+            cells.append(f"{speed:.3g}/s, {memory:.1f} GB, {share:.0%}")
+        rows.append([work, "bf16" if half else "fp32", *cells])
+    return _table(["pairs a second, peak memory, share of matmul speed", "", *engines], rows)
+
+
+def _ratio_table(runs: Sequence[dict]) -> str:
+    rows = []
+    for (work, half), by_engine in _grouped(runs).items():
+        goals = next((goal for part, goal in GOALS.items() if part in work), (None,) * 3)
+        memory = [
+            ours["memory"] / theirs["memory"]
+            for ours, theirs in zip(by_engine[OURS], by_engine[TRL], strict=True)
+        ]
+        cells = [
+            _ratio(by_engine, OURS, TRL, None),
+            _ratio(by_engine, OURS_KNOWN, TRL, goals[0]),
+            _ratio(by_engine, OURS_KNOWN, TRL_KNOWN, goals[1]),
+            _ratio(by_engine, OURS_KNOWN, TRL_DEFAULT, None),
+            _spread(memory, goals[2], lower=True),
+        ]
+        rows.append([work, "bf16" if half else "fp32", *cells])
+    head = [
+        "how many times faster", "", "both score as they go", "ours known, TRL as it goes",
+        "both known", "ours known, TRL with checkpointing", "memory, as they go",
+    ]  # fmt: skip
+    return _table(head, rows)
+
+
+def _ratio(by_engine: dict, ours: str, theirs: str, goal: float | None) -> str:
+    pairs = zip(by_engine[ours], by_engine[theirs], strict=True)
+    return _spread([_step(other) / _step(own) for own, other in pairs], goal)
+
+
+def _spread(values: Sequence[float], goal: float | None, lower: bool = False) -> str:
+    text = f"{median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+    if goal is None:
+        return text
+    reached = median(values) <= goal if lower else median(values) >= goal
+    return f"{text}, goal {goal:g}{'' if reached else ': missed'}"
+
+
+def _growth_table(runs: Sequence[dict]) -> str:
+    rows = []
+    for run in runs:
+        seconds, memory = f"{_step(run):.3g} s", f"{run['memory'] / 1e9:.2f} GB"
+        rows.append([run["growing"], run["work"], seconds, memory])
+    return _table(["what grows", "", "a step", "peak memory"], rows)
+
+
+def _waits_table(waits: dict[str, list[float]]) -> str:
+    rows = [
+        [name, f"{median(values):.2f}", f"{min(values):.2f}–{max(values):.2f}"]
+        for name, values in waits.items()
+    ]
+    return _table(["seconds, unless it says otherwise", "median", "spread"], rows)
+
+
+def _shares(waits: dict[str, list[float]]) -> str:
+    said = []
+    middle = {name: median(values) for name, values in waits.items()}
+    if "120-step race, headless" in middle:
+        headless = middle["120-step race, headless"]
+        bare = middle["the same without the slow measurements"]
+        live = middle["120-step race, on the page"]
+        said.append(f"The slow measurements take {1 - bare / headless:.0%} of the headless race.")
+        said.append(f"The race on the page runs at {bare / live:.0%} of the speed without either.")
+    if "two such races at once" in middle:
+        ratio = middle["two such races at once"] / middle["one race of 40 steps"]
+        said.append(f"Two races at once take {ratio:.2f} times as long as one.")
+    return " ".join(said)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.tables", description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--into", type=Path, help="write them between this document's markers")
+    said = parser.parse_args()
+    text = bench_tables(said.results)
+    if said.into:
+        write_between(said.into, "bench", text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
