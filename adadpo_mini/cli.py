@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         return arguments.run(arguments) or 0
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:
         print(f"adadpo-mini: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -39,7 +39,7 @@ def race(arguments: Namespace) -> int:
         print(to_json(result.summary))
     else:
         closing_table(result.summary, arguments.out)
-    if result.summary["status"] == "diverged":
+    if result.summary["status"] in ("diverged", "failed"):
         raise InputError(result.summary["problem"])
     return 130 if result.summary["status"] == "interrupted" else 0
 
@@ -64,10 +64,11 @@ def chat(arguments: Namespace) -> int:
 
     folder = RunFolder(arguments.folder)
     config = folder.config()
-    reference, tokenizer = load_model(config["model"])
+    how = {name: config[name] for name in ("device", "dtype") if name in config}
+    reference, tokenizer = load_model(config["model"], **how)
     models = {"reference": reference}
     for method in config["methods"]:
-        models[method], _ = load_model(folder.path / method / "model")
+        models[method], _ = load_model(folder.path / method / "model", **how)
     ask = {"temperature": arguments.temperature, "seed": arguments.seed}
     ask["form"] = config.get("prompt_form", LINE)
     if arguments.prompt is not None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -25,7 +25,7 @@ from adadpo_mini.scoring import Logps, ScoredPairs
 from adadpo_mini.settings import KNOBS, RaceConfig
 from adadpo_mini.shared_prompt import can_share_prompts, shared_logps
 from adadpo_mini.templates import prompt_form
-from adadpo_mini.tokens import TokenizedPair, make_batch
+from adadpo_mini.tokens import make_batch
 from adadpo_mini.toyworld.grammar import find_topic
 from adadpo_mini.trainer import Event, Trainer
 
@@ -78,9 +78,12 @@ class Race:
         self.prompt_form = prompt_form([pair["prompt"] for pair in train[:1000]])
 
         self._schedule = batch_schedule(len(train), config)
-        self._scoring = {"logps": self._fastest(probe), "pairs_at_once": config.pairs_at_once}
+        self._scoring = {
+            "logps": self._fastest(tokenized, fitting),
+            "pairs_at_once": config.pairs_at_once or config.batch_size,
+        }
         self._meters = Meters(
-            self.reference, self.tokenizer, self.held_out, config.seed, **self._scoring
+            self.reference, self.tokenizer, self.held_out, fitting, config.seed, **self._scoring
         )
         self._kept = self._kept_scores(tokenized)
         known = self._kept.load() if self._kept else None
@@ -125,14 +128,16 @@ class Race:
             checkpointing=config.checkpointing,
         )
 
-    def _fastest(self, probe: Sequence[TokenizedPair]) -> Logps:
+    def _fastest(self, *tokenized: PackedTokens) -> Logps:
         """How this model's completions are scored: with the prompt read once, if it can do that."""
-        rows = make_batch(probe[:2])
-        batch = (
-            rows.input_ids.to(self.reference.device),
-            rows.completion_mask.to(self.reference.device),
-        )
-        return shared_logps if can_share_prompts(self.reference, *batch) else completion_logps
+        extremes = [
+            pairs[int(find(pairs.lengths.sum(dim=1)))]
+            for pairs in tokenized
+            for find in (torch.argmax, torch.argmin)
+        ]
+        rows = make_batch(extremes).to(self.reference.device)
+        can = can_share_prompts(self.reference, rows.input_ids, rows.completion_mask)
+        return shared_logps if can else completion_logps
 
     def _new_trainer(self, method: str) -> Trainer | RlhfTrainer:
         config, policy = self.config, self.models[method]

@@ -28,6 +28,7 @@ def sample_tokens(
 
     Raises:
         InputError: the temperature is negative or not a number.
+        FloatingPointError: the model's predictions are no numbers.
     """
     if not 0 <= temperature < math.inf:
         raise InputError(f"temperature must be 0 or more, not {temperature}.")
@@ -36,6 +37,11 @@ def sample_tokens(
         output = model(input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         logits = output.logits[:, -1].float()
+        if logits.isnan().any():
+            raise FloatingPointError(
+                "the model's predictions are no numbers: its training has diverged; lower the "
+                "learning rate."
+            )
         if temperature > 0:
             probabilities = (logits / temperature).softmax(-1).cpu()  # one noise on all devices
             next_ids = torch.multinomial(probabilities, 1, generator=generator).to(logits.device)
@@ -107,22 +113,38 @@ def sample_answers(
     Prompts are read as the prompts of preference pairs are, see `templates.encode_prompts`.
     """
     encoded = encode_prompts(prompts, tokenizer)
+    end = tokenizer.eos_token_id
+    settings = {"temperature": temperature, "seed": seed, "max_new_tokens": max_new_tokens}
+    answers = sample_ids(model, encoded, end, **settings)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+
+
+def sample_ids(
+    model,
+    prompts: Sequence[Sequence[int]],
+    end: int,
+    *,
+    temperature: float,
+    seed: int,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """One sampled answer to each prompt, all as token ids. An answer's last token is the end token,
+    unless it was cut off after `max_new_tokens` or where the context is full."""
     by_length: dict[int, list[int]] = {}
-    for i, ids in enumerate(encoded):
+    for i, ids in enumerate(prompts):
         by_length.setdefault(len(ids), []).append(i)
-    answers = [""] * len(prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
     for rows in by_length.values():
         generator = torch.Generator().manual_seed(seed)
-        batch = torch.tensor([encoded[i] for i in rows], device=model.device)
+        batch = torch.tensor([list(prompts[i]) for i in rows], device=model.device)
         stream = sample_tokens(model, batch, temperature=temperature, generator=generator)
         done = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
         columns = []
         for tokens, _ in zip(stream, range(max_new_tokens), strict=False):
-            columns.append(tokens.masked_fill(done, tokenizer.eos_token_id))
-            done |= tokens == tokenizer.eos_token_id
+            columns.append(tokens.masked_fill(done, end))
+            done |= tokens == end
             if done.all():
                 break
         for row, ids in zip(rows, torch.stack(columns, dim=1).tolist(), strict=True):
-            end = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else None
-            answers[row] = tokenizer.decode(ids[:end], skip_special_tokens=True)
+            answers[row] = ids[: ids.index(end) + 1] if end in ids else ids
     return answers

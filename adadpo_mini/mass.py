@@ -6,16 +6,18 @@ lose can be followed to the last per mille.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from adadpo_mini.generate import sample_answers
+from adadpo_mini.generate import sample_answers, sample_ids
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.pairs import Pair, stack_rows, tokenize_completions
 from adadpo_mini.toyworld.grammar import Answer, Topic, all_topics, find_topic, well_formed_answers
 
 ROWS_AT_ONCE = 48
+NUMBERS_AT_ONCE = 1 << 25  # scores of the vocabulary that are compared in one go
 LONGEST_ANSWER = 80  # tokens; more than any well-formed answer of the toy world has
 
 
@@ -164,7 +166,7 @@ class SampledKL:
             expectation is KL(π_θ‖π_ref); summing each step's exact KL spreads less than the plain
             mean of log π_θ(y) − log π_ref(y).
         standard_error: of that mean.
-        length: mean length of the answers in tokens, end token included.
+        length: mean length of the answers in tokens, the end token included if there is one.
     """
 
     kl: float
@@ -173,20 +175,44 @@ class SampledKL:
 
 
 @torch.no_grad()
-def sampled_kl(model, reference, tokenizer, prompts: Sequence[str], *, seed: int = 0) -> SampledKL:
-    """Estimate KL(π_θ‖π_ref) from one answer to each prompt, sampled at temperature 1."""
-    sampling = {"temperature": 1.0, "seed": seed, "max_new_tokens": LONGEST_ANSWER}
-    answers = sample_answers(model, tokenizer, prompts, **sampling)
-    rows = stack_rows(tokenize_completions(prompts, answers, tokenizer))
-    input_ids, mask = (t.to(model.device) for t in rows)
+def sampled_kl(
+    model,
+    reference,
+    prompts: Sequence[Sequence[int]],
+    end: int,
+    *,
+    seed: int = 0,
+    max_new_tokens: int = LONGEST_ANSWER,
+) -> SampledKL:
+    """Estimate KL(π_θ‖π_ref) from one answer to each prompt, sampled at temperature 1.
+
+    Args:
+        prompts: token ids.
+        end: the end token.
+        max_new_tokens: longer answers are cut off, and count up to there.
+    """
+    sampling = {"temperature": 1.0, "seed": seed, "max_new_tokens": max_new_tokens}
+    answers = sample_ids(model, prompts, end, **sampling)
+    rows = list(zip(map(list, prompts), answers, strict=True))
+    words = model.config.get_text_config().vocab_size
+    longest = max(len(prompt) + len(answer) for prompt, answer in rows)
+    at_once = max(1, NUMBERS_AT_ONCE // (words * longest))
+    parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+    kl = torch.cat([_kl_of(model, reference, part) for part in parts])
+    spread = kl.std().item() if len(kl) > 1 else float("nan")
+    length = fmean(len(answer) for answer in answers)
+    return SampledKL(kl.mean().item(), spread / len(kl) ** 0.5, length)
+
+
+def _kl_of(model, reference, rows: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    """Σ_t KL(π_θ(·|y_<t)‖π_ref(·|y_<t)) of each answer, shape (rows,)."""
+    input_ids, mask = (t.to(model.device) for t in stack_rows(rows))
     log_policy, log_reference = (
         one(input_ids=input_ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
         for one in (model, reference)
     )
     step_kl = (log_policy.exp() * (log_policy - log_reference)).sum(-1)
-    kl = (step_kl * mask[:, 1:]).sum(1)
-    spread = kl.std().item() if len(kl) > 1 else float("nan")
-    return SampledKL(kl.mean().item(), spread / len(kl) ** 0.5, mask.sum(1).float().mean().item())
+    return (step_kl * mask[:, 1:]).sum(1).cpu()
 
 
 # A probe set: what else moves when a pair is trained on.

@@ -4,6 +4,7 @@ Everything here looks at a model and changes nothing. What is measured on every 
 force balance among it, is in `trainer.describe`; where the probability goes is in `mass.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,14 +39,16 @@ def displacement(model, pair: TokenizedPair) -> Displacement:
 
     The model's `.grad` is not touched; its parameters must require gradients.
     """
-    batch = make_batch([pair])
+    batch = make_batch([pair]).to(model.device)
     logps = completion_logps(model, batch.input_ids, batch.completion_mask)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    g_w, g_l = (
-        torch.cat([g.flatten() for g in torch.autograd.grad(logp, parameters, retain_graph=True)])
-        for logp in logps
-    )
-    dot, norm_w, norm_l = (g_w @ g_l).item(), g_w.norm().item(), g_l.norm().item()
+    g_w, g_l = (torch.autograd.grad(logp, parameters, retain_graph=True) for logp in logps)
+
+    def dot_product(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+        return sum((a.float() * b.float()).sum() for a, b in zip(one, other, strict=True)).item()
+
+    dot = dot_product(g_w, g_l)
+    norm_w, norm_l = dot_product(g_w, g_w) ** 0.5, dot_product(g_l, g_l) ** 0.5
     return Displacement(dot / norm_w**2, dot / (norm_w * norm_l), norm_l / norm_w)
 
 
@@ -71,7 +74,7 @@ class Ches:
 @torch.no_grad()
 def ches(model, pair: TokenizedPair) -> Ches:
     """Measure `Ches` on one pair, by one forward pass."""
-    batch = make_batch([pair])
+    batch = make_batch([pair]).to(model.device)
     output = model(input_ids=batch.input_ids, use_cache=False, output_hidden_states=True)
     hidden = output.hidden_states[-1][:, :-1].float()  # position i predicts the token at i + 1
     sums = (hidden * batch.completion_mask[:, 1:, None]).sum(1)
@@ -112,7 +115,7 @@ def token_views(
     Args:
         loss: what weighs the two sides, `METHODS[name].bind(knobs)` or a trainer's `loss`.
     """
-    rows = make_batch([pair])
+    rows = make_batch([pair]).to(model.device)
     with torch.no_grad():
         policy, ref = (
             token_logps(one(input_ids=rows.input_ids, use_cache=False).logits, rows.input_ids)
@@ -124,8 +127,8 @@ def token_views(
     def view(side: int, completion: list[int]) -> TokenView:
         here = mask[side].bool()
         texts = [tokenizer.decode([token]) for token in completion]
-        mine = policy[side][here]
-        return TokenView(texts, mine, ref[side][here], forces[side] * (1 - mine.exp()))
+        mine, theirs = policy[side][here].cpu(), ref[side][here].cpu()
+        return TokenView(texts, mine, theirs, forces[side] * (1 - mine.exp()))
 
     return view(0, pair.chosen), view(1, pair.rejected)
 

@@ -1,5 +1,6 @@
 """Where to compute, and whether it fits: answered before any work starts."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16")
 SMALL = 10_000_000  # parameters; with fewer, handing work to a GPU takes longer than the work
+REMEDY = (
+    "take fewer methods or pairs at once, bfloat16, LoRA (--lora-rank) or --checkpointing, or a "
+    "smaller model"
+)
+CGROUP = ("max", "current")
 KEPT = 17  # numbers a layer, token and width keeps for the backward pass, arXiv:2205.05198
 
 
@@ -52,7 +58,12 @@ def available_memory(device: str) -> int:
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     import psutil
 
-    return psutil.virtual_memory().available
+    available = psutil.virtual_memory().available
+    try:  # a container may have less than its machine
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{n}").read_text()) for n in CGROUP)
+        return min(available, limit - used)
+    except (OSError, ValueError):
+        return available
 
 
 def check_fits(what: str, needed: int, device: str, remedy: str = "take a smaller model") -> None:
@@ -74,9 +85,9 @@ def training_memory(
 ) -> int:
     """Bytes that training takes on top of the reference, roughly.
 
-        for each policy and weight   weights w + gradients w + AdamW's moments 8 (+ fp32 copy 4),
-                                     w = 2 in bf16 and 4 in fp32; with LoRA the reference's weights
-                                     are shared, and what an adapter needs is small
+        for each policy and weight   weights w + gradients 2·w (displacement has two at a time) +
+                                     AdamW's moments 8 (+ fp32 copy 4), w = 2 in bf16 and 4 in fp32;
+                                     with LoRA the weights are shared, and an adapter needs little
         for each token in a pass     17 numbers a layer and width for the backward pass (one, with
                                      checkpointing), and 3 for each word of the vocabulary
 
@@ -89,7 +100,7 @@ def training_memory(
     width = model.dtype.itemsize
     config = model.config.get_text_config()
     layers, hidden, words = config.num_hidden_layers, config.hidden_size, config.vocab_size
-    state = 2 * width + 8 + (4 if width < 4 else 0)
+    state = 3 * width + 8 + (4 if width < 4 else 0)
     if lora_rank:
         # Per layer about 7 matrices of two sides each, all of it fp32 with gradients and moments.
         trained, state = 14 * layers * hidden * lora_rank, 16
@@ -103,8 +114,4 @@ def training_memory(
 
 def check_training_fits(model, device: "torch.device", **settings) -> None:
     """Raise InputError if `training_memory` is more than the device has left."""
-    remedy = (
-        "take fewer methods or pairs at once, bfloat16, LoRA (--lora-rank) or --checkpointing, or "
-        "a smaller model"
-    )
-    check_fits("training", training_memory(model, **settings), device.type, remedy)
+    check_fits("training", training_memory(model, **settings), device.type, REMEDY)

@@ -8,10 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from adadpo_mini.mass import is_countable, mass_accounts, sampled_kl
+from adadpo_mini.mass import (
+    LONGEST_ANSWER,
+    answer_logps,
+    is_countable,
+    mass_accounts,
+    sampled_kl,
+)
 from adadpo_mini.measure import displacement
-from adadpo_mini.models import context_length
-from adadpo_mini.pairs import Pairs, tokenize_pairs
+from adadpo_mini.packed import PackedTokens
+from adadpo_mini.pairs import Pair, Pairs
 from adadpo_mini.scoring import ScoredPairs
 from adadpo_mini.trainer import Event, Trainer
 
@@ -19,6 +25,7 @@ MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
 KL_PROMPTS = 16
 ENOUGH = 1000  # pairs to take those prompts from
+STRANGE = 1e-9  # a model that gives the toy world's answers less probability does not live in it
 
 
 class Meters:
@@ -26,33 +33,52 @@ class Meters:
 
     Args:
         reference: the model that the policy is compared with.
-        pairs: held-out pairs.
+        pairs: held-out pairs; tokenized: the same as token ids.
         seed: of the answers that are sampled to estimate KL.
         **scoring: how the trainers score, as for `ScoredPairs`.
     """
 
-    def __init__(self, reference, tokenizer, pairs: Pairs, seed: int, **scoring) -> None:
+    def __init__(
+        self, reference, tokenizer, pairs: Pairs, tokenized: PackedTokens, seed: int, **scoring
+    ) -> None:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
-        few = tokenize_pairs(pairs[:DISPLACEMENT_PAIRS], tokenizer, context_length(reference))
-        self._tokenized = few
-        self._scored = ScoredPairs(reference, few, **scoring)
-        prompts = [pair["prompt"] for pair in pairs[:ENOUGH]]
-        self._prompts = _alike_in_length(prompts, tokenizer)[:KL_PROMPTS]
-        self._countable = [pair for pair in pairs[:MASS_PAIRS] if is_countable(pair)]
+        self._tokenized = tokenized[:DISPLACEMENT_PAIRS]
+        self._scored = ScoredPairs(reference, self._tokenized, **scoring)
+        enough = tokenized[:ENOUGH]
+        self._prompts = _alike_in_length([pair.prompt for pair in enough])
+        longest = max(max(len(pair.chosen), len(pair.rejected)) for pair in enough)
+        self._longest_answer = max(LONGEST_ANSWER, longest)
+        self._countable = [pair for pair in pairs[:MASS_PAIRS] if self._can_count(pair)]
+
+    def _can_count(self, pair: Pair) -> bool:
+        """Whether the toy world knows the pair's answers and the model ever gives them."""
+        if not is_countable(pair):
+            return False
+        sides = [pair["chosen"], pair["rejected"]]
+        logps = answer_logps(self._reference, self._tokenizer, pair["prompt"], sides)
+        return logps.exp().sum().item() > STRANGE
 
     def read(self, trainer: Trainer) -> Event:
         """What is known about the trainer's policy now.
 
         Returns:
             eval_kl: KL(π_θ‖π_ref), nats per completion, estimated; see `mass.sampled_kl`.
-            eval_length: mean length of the answers sampled for it, tokens.
+            eval_length: mean length of the answers sampled for it, tokens; they are cut off where
+                no held-out completion, and none of the toy world's, is as long.
             mass/chosen, mass/rejected, mass/well_formed, mass/else: the mass ledger, averaged over
-                a few pairs; only in the toy world.
+                a few pairs; only for a model that lives in the toy world.
             displacement/meter, displacement/threshold: to first order the chosen falls if the first
                 exceeds the second; averaged over a few pairs. See `measure.displacement`.
         """
         model = trainer.model
-        kl = sampled_kl(model, self._reference, self._tokenizer, self._prompts, seed=self._seed)
+        kl = sampled_kl(
+            model,
+            self._reference,
+            self._prompts,
+            self._tokenizer.eos_token_id,
+            seed=self._seed,
+            max_new_tokens=self._longest_answer,
+        )
         weights = trainer.evaluate(self._scored.batch(range(len(self._tokenized))))
         event = {
             "eval_kl": kl.kl,
@@ -67,9 +93,10 @@ class Meters:
         return event
 
 
-def _alike_in_length(prompts: Sequence[str], tokenizer) -> list[str]:
-    """The different prompts of the commonest length: they are sampled as a single batch."""
-    different = list(dict.fromkeys(prompts))
-    lengths = [len(ids) for ids in tokenizer(different, verbose=False)["input_ids"]]
-    commonest = Counter(lengths).most_common(1)[0][0]
-    return [prompt for prompt, n in zip(different, lengths, strict=True) if n == commonest]
+def _alike_in_length(prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """A few different prompts, as token ids: of one length if so many are, for then they are
+    sampled as a single batch; else the first ones."""
+    different = list(dict.fromkeys(map(tuple, prompts)))
+    commonest = Counter(map(len, different)).most_common(1)[0][0]
+    alike = [prompt for prompt in different if len(prompt) == commonest]
+    return (alike if len(alike) >= KL_PROMPTS else different)[:KL_PROMPTS]

@@ -46,9 +46,12 @@ def load_model(
 
     try:
         return _load(source, device, dtype, offline=True)
-    except (OSError, ValueError, SafetensorError) as offline_error:
-        if Path(source).is_dir():
-            raise InputError(f"{source}: {_first_line(offline_error)}") from offline_error
+    except InputError:
+        raise
+    except (OSError, ValueError, ImportError, SafetensorError) as problem:
+        # transformers says with an OSError that something is not there, and a download may help.
+        if Path(source).is_dir() or not isinstance(problem, OSError):
+            raise InputError(f"{source}: {_first_line(problem)}") from problem
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         raise InputError(
             f"model {source!r} is neither a folder here nor in the hub's cache, and HF_HUB_OFFLINE "
@@ -56,10 +59,13 @@ def load_model(
         )
     try:
         return _load(source, device, dtype, offline=False)
-    except (OSError, ValueError, SafetensorError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise InputError(
-            f"model {source!r} is not on this machine and could not be had from the hub: check "
-            "the name and the network, or give a local folder (or 'toy')."
+            f"model {source!r} is not on this machine and could not be had from the hub "
+            f"({_first_line(error)}): check the name and the network, or give a local folder (or "
+            "'toy')."
         ) from error
 
 
@@ -90,7 +96,30 @@ def _load(
         )
     switch_dropout_off(model)
     fuse_gelu(model)
+    _check_causal(model.eval(), source)
     return model, tokenizer
+
+
+def _check_causal(model, source: str) -> None:
+    """Raise InputError unless the model reads from left to right, and goes on from a cache."""
+    import torch
+
+    with torch.no_grad():
+        one, other = (torch.tensor([[1, 2, 3, last]], device=model.device) for last in (4, 5))
+        try:
+            before = [model(ids, use_cache=False).logits[:, :-1] for ids in (one, other)]
+            cache = model(one, use_cache=True, logits_to_keep=1).past_key_values
+            model(other[:, -1:], past_key_values=cache, use_cache=True)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{source}: {type(model).__name__} cannot be trained here ({_first_line(error)}); "
+                "take a causal language model that answers from a key-value cache."
+            ) from error
+    if not torch.allclose(*before, rtol=1e-2, atol=1e-2):
+        raise InputError(
+            f"{source}: {type(model).__name__} looks ahead, so its log-probs would be no "
+            "predictions; take a causal language model."
+        )
 
 
 def _load_tokenizer(auto, source: str, options: dict) -> "PreTrainedTokenizerBase":
@@ -114,6 +143,9 @@ def switch_dropout_off(model) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        for name, value in vars(module).items():  # some pass a number to F.dropout instead
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def fuse_gelu(model) -> None:
@@ -131,7 +163,9 @@ def fuse_gelu(model) -> None:
 
 def context_length(model) -> int:
     """The longest sequence, in tokens, that the model takes."""
-    return getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    config = model.config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")
+    return next((known for name in names if (known := getattr(config, name, None))), 1 << 30)
 
 
 def _first_line(error: Exception) -> str:

@@ -43,7 +43,7 @@ class MasterAdamW:
         """Update the weights by their gradients."""
         for weight, master in zip(self._weights, self._masters, strict=True):
             if master is not weight and weight.grad is not None:
-                master.grad = weight.grad.float()
+                master.grad, weight.grad = weight.grad.float(), None  # never all of both
         self._adamw.step()
         for weight, master in zip(self._weights, self._masters, strict=True):
             if master is not weight:

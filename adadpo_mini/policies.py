@@ -18,7 +18,7 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
     Source of LoRA: Hu et al. 2021, arXiv:2106.09685.
 
     Raises:
-        InputError: LoRA is wanted, but peft is not installed.
+        InputError: LoRA is wanted, but peft is not installed; or the model has no checkpointing.
     """
     if lora_rank:
         policy = _with_adapter(reference, lora_rank)
@@ -26,6 +26,8 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
         policy = copy.deepcopy(reference).requires_grad_(True)
     if checkpointing:
         # "gradient" was its name in transformers until 5.22.
+        if not policy.supports_gradient_checkpointing:
+            raise InputError(f"{type(policy).__name__} has no checkpointing; leave it out.")
         kind = "activation" if hasattr(policy, "activation_checkpointing_enable") else "gradient"
         getattr(policy, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     return policy
@@ -53,8 +55,9 @@ def _with_adapter(reference, rank: int):
 def whole_model(policy):
     """The policy as a plain model of transformers; an adapter is added into a copy of the weights.
 
-    So what is saved loads without peft.
+    So what is saved loads without peft. The copy is fp32: in bf16 most of what a small adapter adds
+    would be rounded away, as `optimizer.MasterAdamW` explains.
     """
     if not hasattr(policy, "merge_and_unload"):
         return policy
-    return copy.deepcopy(policy).merge_and_unload()
+    return copy.deepcopy(policy).float().merge_and_unload()

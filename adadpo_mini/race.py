@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from adadpo_mini.contest import Race
+from adadpo_mini.memory import REMEDY
 from adadpo_mini.policies import whole_model
 from adadpo_mini.runs import RunFolder
 from adadpo_mini.settings import RaceConfig
@@ -52,7 +55,7 @@ def race(
 
     Returns:
         The result. After KeyboardInterrupt or divergence it holds what was done until then, and
-        its summary's `status` says "interrupted" or "diverged".
+        its summary's `status` says "interrupted" or "diverged"; if memory ran out, "failed".
 
     Raises:
         InputError: the settings, the data or the model cannot be used; nothing was trained.
@@ -103,6 +106,9 @@ def conduct(
         status = "interrupted"
     except FloatingPointError as error:
         status, problem = "diverged", str(error)
+    except torch.OutOfMemoryError:
+        status = "failed"
+        problem = f"{contest.reference.device} has run out of memory; {REMEDY}."
     summary = {
         "status": status,
         "problem": problem,

@@ -1,7 +1,7 @@
 """Batches of pairs with what the reference thinks of them, computed once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -84,12 +84,7 @@ class ScoredPairs:
     def batch(self, indices: Sequence[int]) -> ScoredBatch:
         """The pairs at these indices, as a batch on the reference's device."""
         device = self._reference.device
-        rows = make_batch([self.pairs[i] for i in indices])
-        rows = replace(
-            rows,
-            input_ids=rows.input_ids.to(device),
-            completion_mask=rows.completion_mask.to(device),
-        )
+        rows = make_batch([self.pairs[i] for i in indices]).to(device)
         known = self.scores[:, indices]
         if known.isnan().any():
             known = torch.where(known.isnan(), self._score(ScoredBatch(rows, *known)).cpu(), known)

@@ -21,6 +21,7 @@ from adadpo_mini.results import (
     read_measurements,
 )
 from adadpo_mini.settings import RaceConfig
+from adadpo_mini.templates import encode_prompts
 from adadpo_mini.trainer import Event
 
 ROWS_EVERY = 10  # steps between two rows of a run
@@ -106,8 +107,8 @@ def _judged(contest: Race, method: str) -> dict[str, float]:
     kl = sampled_kl(
         contest.models[method],
         contest.reference,
-        contest.tokenizer,
-        prompts[:16],
+        encode_prompts(prompts[:16], contest.tokenizer),
+        contest.tokenizer.eos_token_id,
         seed=contest.config.seed,
     )
     answers, rivals = contest.answers(method), contest.answers("reference")

@@ -35,6 +35,11 @@ class PairBatch:
         """Completion lengths in tokens, shape (2B,)."""
         return self.completion_mask.sum(dim=1)
 
+    def to(self, device: torch.device) -> "PairBatch":
+        """The batch on a device, a model's."""
+        ids, mask = self.input_ids.to(device), self.completion_mask.to(device)
+        return PairBatch(ids, mask, self.num_tokens)
+
 
 @dataclass(frozen=True)
 class TokenizedPair:

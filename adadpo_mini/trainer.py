@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -127,6 +128,16 @@ class Trainer:
             results.append(result)
         return BatchLoss.join(results)
 
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        if self._checkpointing:
+            self.model.train()
+        try:
+            yield
+        finally:
+            if self._checkpointing:
+                self.model.eval()  # in training mode it would answer without its cache
+
     def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
         """Measure the model on a batch it has not been trained on yet, then train on the batch.
 
@@ -143,11 +154,8 @@ class Trainer:
                 updated.
         """
         began = time.perf_counter()
-        if self._checkpointing:
-            self.model.train()
-        result = self._measure(batch, backward=True)
-        if self._checkpointing:
-            self.model.eval()
+        with self._recomputing():
+            result = self._measure(batch, backward=True)
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         check_finite(self, result.loss.loss.item(), "the loss")
         check_finite(self, grad_norm.item(), "the norm of the gradient")

@@ -87,6 +87,7 @@ class TrlRace(Race):
             gradient_checkpointing=False,
             use_cpu=self.reference.device.type == "cpu",
         )
+        arguments._n_gpu = 1  # or several GPUs would share, and so enlarge, the batch
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, config.learning_rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: float(s < config.steps))

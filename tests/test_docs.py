@@ -22,6 +22,19 @@ def test_the_table_of_losses_is_the_registry():
     assert between("losses") == methods_table()
 
 
+def test_the_table_of_the_bench_is_what_the_committed_measurements_say():
+    from tests.bench.tables import bench_tables
+
+    assert between("bench") == bench_tables(RESULTS / "bench.json")
+
+
+def test_every_module_is_named_in_the_readme():
+    named = README.split("## What is where")[1].split("## How it was tested")[0]
+    modules = {path.name for path in (ROOT / "adadpo_mini").glob("*.py")}
+    hidden = {"__init__.py", "__main__.py", "errors.py"}
+    assert {name for name in modules - hidden if name not in named} == set()
+
+
 def test_the_table_of_sets_is_what_the_committed_sweep_says():
     from adadpo_mini.tables import sets_table
 

@@ -108,9 +108,10 @@ def test_enumerated_kl_is_that_of_the_categorical_distributions():
 def test_sampled_kl_agrees_with_the_plain_estimate_and_is_zero_for_the_reference(toy):
     reference, tokenizer = toy
     prompts = [pair["prompt"] for pair in load_pairs("tone", "test")[:96]]
-    assert sampled_kl(reference, reference, tokenizer, prompts[:4]).kl == 0.0
+    ids, end = tokenizer(prompts)["input_ids"], tokenizer.eos_token_id
+    assert sampled_kl(reference, reference, ids[:4], end).kl == 0.0
     policy = moved(reference, 0.02)
-    estimate = sampled_kl(policy, reference, tokenizer, prompts)
+    estimate = sampled_kl(policy, reference, ids, end)
 
     from adadpo_mini.generate import sample_answers
 
@@ -123,6 +124,25 @@ def test_sampled_kl_agrees_with_the_plain_estimate_and_is_zero_for_the_reference
     assert abs(plain.mean().item() - estimate.kl) < 4 * spread
     assert estimate.standard_error < plain.std().item() / len(plain) ** 0.5
     assert 5 < estimate.length < 80
+
+
+def test_kl_is_the_same_however_many_answers_are_compared_at_a_time(toy, monkeypatch):
+    from adadpo_mini import mass
+
+    reference, tokenizer = toy
+    ids = tokenizer([pair["prompt"] for pair in load_pairs("tone", "test")[:8]])["input_ids"]
+    policy, end = moved(reference, 0.02), tokenizer.eos_token_id
+    whole = sampled_kl(policy, reference, ids, end)
+    monkeypatch.setattr(mass, "NUMBERS_AT_ONCE", 1)
+    alone = sampled_kl(policy, reference, ids, end)
+    assert alone.kl == pytest.approx(whole.kl, rel=1e-4) and alone.length == whole.length
+
+
+def test_a_prompt_that_nearly_fills_the_context_leaves_room_for_what_there_is(toy):
+    reference, tokenizer = toy
+    prompt = tokenizer("How do I warm the soup? " * 60)["input_ids"][:250]
+    found = sampled_kl(moved(reference, 0.02), reference, [prompt], tokenizer.eos_token_id)
+    assert 1 <= found.length <= 6 and found.kl > 0
 
 
 def test_the_probe_set_holds_kin_of_both_sides_and_a_stranger():

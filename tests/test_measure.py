@@ -139,7 +139,7 @@ def test_the_forces_of_a_loss_with_imitation_hold_the_imitation():
 def test_meters_read_kl_length_displacement_and_a_ledger_that_sums_to_one(toy):
     reference, tokenizer = toy
     pairs = load_pairs("near_duplicate", "test")[:8]
-    meters = Meters(reference, tokenizer, pairs, seed=0)
+    meters = Meters(reference, tokenizer, pairs, tokenize_pairs(pairs, tokenizer, 256), seed=0)
     policy = copy.deepcopy(reference).requires_grad_(True)
     trainer = Trainer(policy, "adadpo", learning_rate=1e-3, knobs={"beta": 0.1})
     event = meters.read(trainer)
@@ -158,9 +158,30 @@ def test_meters_read_kl_length_displacement_and_a_ledger_that_sums_to_one(toy):
     assert later["eval_kl"] > 0 and later["displacement/threshold"] != 1.0
 
 
+def test_a_model_that_does_not_live_in_the_toy_world_has_no_ledger(toy, tiny):
+    from adadpo_mini import load_model
+
+    pairs = load_pairs("tone", "test")[:4]
+    stranger, tokenizer = load_model(tiny)
+    meters = Meters(stranger, tokenizer, pairs, tokenize_pairs(pairs, tokenizer, 256), seed=0)
+    policy = copy.deepcopy(stranger).requires_grad_(True)
+    event = meters.read(Trainer(policy, "dpo", learning_rate=1e-3, knobs={"beta": 0.1}))
+    assert "mass/else" not in event and event["eval_kl"] == 0.0
+
+
+def test_prompts_are_taken_of_one_length_where_there_are_enough():
+    from adadpo_mini.meters import KL_PROMPTS, _alike_in_length
+
+    alike = [(1, i) for i in range(KL_PROMPTS + 2)]
+    assert _alike_in_length([(9,), (9, 9, 9), *alike, (9,)]) == alike[:KL_PROMPTS]
+    uneven = [tuple(range(i)) for i in range(1, 40)]
+    assert _alike_in_length([*uneven, uneven[0]]) == uneven[:KL_PROMPTS]
+
+
 def test_outside_the_toy_world_there_is_no_ledger(toy):
     rows = ({"prompt": "Why?\n", "chosen": "Yes.", "rejected": "No."},)
-    meters = Meters(*toy, Pairs(rows, ("row 1",)), seed=0)
+    pairs = Pairs(rows, ("row 1",))
+    meters = Meters(*toy, pairs, tokenize_pairs(pairs, toy[1], 256), seed=0)
     policy = copy.deepcopy(toy[0]).requires_grad_(True)
     event = meters.read(Trainer(policy, "dpo", learning_rate=1e-3, knobs={"beta": 0.1}))
     assert not [name for name in event if name.startswith("mass/")] and "eval_kl" in event

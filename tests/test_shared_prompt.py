@@ -10,17 +10,20 @@ from transformers import (
     BloomConfig,
     Gemma2Config,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
     MambaConfig,
+    MistralConfig,
     Qwen2Config,
 )
 
 from adadpo_mini import RaceConfig, completion_logps
 from adadpo_mini.contest import Race
-from adadpo_mini.pairs import TokenizedPair, make_batch
+from adadpo_mini.packed import PackedTokens
 from adadpo_mini.scoring import ScoredPairs
 from adadpo_mini.shared_prompt import can_share_prompts, share_prompts, shared_logps
+from adadpo_mini.tokens import TokenizedPair, make_batch
 from adadpo_mini.trainer import Trainer
 
 SMALL = {
@@ -92,6 +95,36 @@ def test_the_rejected_sees_nothing_of_the_chosen_and_the_chosen_nothing_behind_i
         assert not visible[p + w : l_end, p : p + w].any()
         assert visible[p + w : l_end, :p].all() and not visible.triu(1).any()
     assert len(rows.targets) == int(batch.completion_mask.sum())
+    assert rows.position_ids.max() < batch.input_ids.shape[1], "padding has a position, too"
+
+
+def test_a_short_pair_beside_one_that_fills_the_context_is_no_trouble(toy):
+    long = TokenizedPair([5] * 90, [6] * 166, [7] * 160)
+    batch = make_batch([long, TokenizedPair([3], [4, 0], [5, 0])])
+    assert can_share_prompts(toy[0], batch.input_ids, batch.completion_mask)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MistralConfig(**SMALL, num_key_value_heads=1, sliding_window=12),
+        GPTNeoConfig(
+            vocab_size=50, hidden_size=32, num_layers=2, num_heads=2, window_size=12,
+            attention_types=[[["global", "local"], 1]], max_position_embeddings=64,
+        ),
+    ],
+    ids=["mistral", "gpt_neo"],
+)  # fmt: skip
+def test_a_race_tries_the_fast_path_on_the_longest_pair_there_is(config, toy):
+    """Shorter pairs fit into the window, and there both ways agree."""
+    model = new_model(config)
+    short, long = make_batch(PAIRS[::2]), TokenizedPair([3] * 6, [4, 8, 5, 7] * 4, [6, 9] * 8)
+    assert can_share_prompts(model, short.input_ids, short.completion_mask)
+    contest = Race.__new__(Race)
+    contest.reference = model
+    few, all_of_them = PackedTokens.of(PAIRS[::2]), PackedTokens.of([*PAIRS[::2], long])
+    assert contest._fastest(few) is shared_logps
+    assert contest._fastest(few, all_of_them) is completion_logps
 
 
 @pytest.mark.parametrize(
@@ -119,7 +152,7 @@ def test_a_race_trains_alike_on_either_path(toy, monkeypatch):
         monkeypatch.setattr(race_module, "can_share_prompts", lambda *_, answer=possible: answer)
         settings = RaceConfig(steps=4, batch_size=4, eval_pairs=4, measure_every=0)
         contest = Race(settings, start=toy)
-        assert (contest._fastest(PAIRS) is shared_logps) == possible
+        assert (contest._fastest(PackedTokens.of(PAIRS)) is shared_logps) == possible
         ends.append([event for _, event in contest.events()])
     for shared, plain in zip(*ends, strict=True):
         for name in ("loss", "grad_norm", "logps/chosen", "eval_shift/rejected"):

@@ -123,8 +123,11 @@ def build(engine: Engine, watched) -> None:
 
         answers: dict[str, str] = dict.fromkeys(models, "")
         sampling = {"temperature": heat, "seed": int(sampling_seed or 0)}
-        for answers in stream_answers(models, tokenizer, text, **sampling):
-            yield turns(answers, final=False)
+        try:
+            for answers in stream_answers(models, tokenizer, text, **sampling):
+                yield turns(answers, final=False)
+        except FloatingPointError as problem:
+            raise gr.Error(str(problem), print_exception=False) from problem
         yield turns(answers, final=True)
 
     inputs = [prompt, temperature, seed, watched, *panes.values()]
