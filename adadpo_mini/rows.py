@@ -2,23 +2,28 @@
 
 from typing import NotRequired, TypedDict
 
+from adadpo_mini.conversations import (
+    TURN,
+    Message,
+    dialogue_of,
+    is_conversation,
+    join,
+    plain,
+    shared_head,
+)
 from adadpo_mini.errors import InputError
 
 FIELDS = ("prompt", "chosen", "rejected")
-
-
-class Message(TypedDict):
-    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
-
-    role: str
-    content: str
+SIDES = ("chosen", "rejected")
+SEVERAL_TURNS = "with an answer of several turns"
 
 
 class Pair(TypedDict):
     """One preference: after `prompt`, `chosen` was preferred to `rejected`.
 
-    Where the data hold conversations, `messages` keeps the prompt's, so that a chat template can
-    be applied to them; `prompt` is their text all the same.
+    Where the data hold conversations, as messages or in the form of Anthropic's HH, `messages`
+    keeps the prompt's, so that a chat template can be applied to them; `prompt` is their text all
+    the same.
     """
 
     prompt: str
@@ -49,7 +54,8 @@ def read_row(where: str, row: object) -> Pair:
             the prompt in a list or a text of its own, at the head of both sides, or both.
 
     Raises:
-        UnusableRow: a side is empty or no text, or there is no preference or no prompt.
+        UnusableRow: a side is empty, no text or more than one answer, or there is no preference or
+            no prompt.
         InputError: the row is no object with the fields chosen and rejected.
 
     >>> read_row("row 1", {"chosen": "Sky? Blue.", "rejected": "Sky? Red."})
@@ -57,13 +63,46 @@ def read_row(where: str, row: object) -> Pair:
     """
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object with chosen and rejected, got {row!r:.60}.")
-    for field in FIELDS[1:]:
+    for field in SIDES:
         if field not in row:
             raise InputError(f"{where}: the field {field!r} is missing; add it to the pair.")
     row, messages = _part_messages(row)
+    for side in SIDES:
+        _check_one_answer(where, side, row[side])
     fields = {name: _as_text(where, name, row[name]) for name in FIELDS if name in row}
     if "prompt" not in fields:
         fields = _split_off_prompt(where, fields["chosen"], fields["rejected"])
+    _check_texts(where, fields)
+    if not messages and (messages := dialogue_of(fields["prompt"])):
+        for side in SIDES:
+            if TURN.search(fields[side]):
+                raise _several_turns(where, side)
+    return Pair(**fields, messages=messages) if messages else Pair(**fields)
+
+
+def _check_one_answer(where: str, side: str, value: object) -> None:
+    """What the user says next is no part of an answer: a model would learn to say it itself."""
+    if not is_conversation(value):
+        return
+    if len(value) > 1:
+        raise _several_turns(where, side)
+    if (role := value[0]["role"]) != "assistant":
+        raise UnusableRow(
+            f"{where}: the last message of {side} is of the role {role!r}; give it an answer of "
+            "the assistant's or drop the pair.",
+            "with an answer that is not the assistant's",
+        )
+
+
+def _several_turns(where: str, side: str) -> UnusableRow:
+    return UnusableRow(
+        f"{where}: {side} has several turns after what both sides share; leave one answer or drop "
+        "the pair.",
+        SEVERAL_TURNS,
+    )
+
+
+def _check_texts(where: str, fields: dict[str, str]) -> None:
     for name, text in fields.items():
         if not text.strip():
             raise UnusableRow(
@@ -83,7 +122,6 @@ def read_row(where: str, row: object) -> Pair:
             f"{where}: chosen and rejected are equal, so there is no preference; drop the pair.",
             "with chosen equal to rejected",
         )
-    return Pair(**fields, messages=messages) if messages else Pair(**fields)
 
 
 def _as_text(where: str, name: str, value: object) -> str:
@@ -91,7 +129,7 @@ def _as_text(where: str, name: str, value: object) -> str:
     a line break."""
     if isinstance(value, str):
         return value
-    if _is_conversation(value):
+    if is_conversation(value):
         text = "\n".join(message["content"] for message in value)
         return f"{text}\n" if name == "prompt" else text
     raise UnusableRow(
@@ -101,49 +139,29 @@ def _as_text(where: str, name: str, value: object) -> str:
     )
 
 
-def _is_conversation(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
-
-
-def _is_message(item: object) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("content"), str) and "role" in item
-
-
 def _part_messages(row: dict) -> tuple[dict, list[Message]]:
     """A row whose sides hold the answers alone, and the prompt's messages, if there are any.
 
     The prompt's messages may be given, or stand at the head of both sides, as in trl-lib's data
-    sets; in UltraFeedback they do, and the last of them is the text `prompt` as well.
+    sets, or a part in either; in UltraFeedback the last of them is the text `prompt` as well.
     """
     prompt, messages, beside = row.get("prompt"), [], row.get("messages")
-    if _is_conversation(prompt):
-        messages = _plain(prompt)
-    elif _is_conversation(beside) and _as_text("", "prompt", beside) == prompt:
-        messages = _plain(beside)  # the row is a `Pair` already
-    if _is_conversation(row["chosen"]) and _is_conversation(row["rejected"]):
-        chosen, rejected = _plain(row["chosen"]), _plain(row["rejected"])
-        shared = _shared_head(chosen, rejected)
-        if prompt is None or isinstance(prompt, str):
-            asked = [] if prompt is None else [Message(role="user", content=prompt)]
-            messages = shared or asked
-        elif shared[: len(messages)] == messages:
-            shared = messages
+    if is_conversation(prompt):
+        messages = plain(prompt)
+    elif is_conversation(beside) and _as_text("", "prompt", beside) == prompt:
+        messages = plain(beside)  # the row is a `Pair` already
+    if is_conversation(row["chosen"]) and is_conversation(row["rejected"]):
+        chosen, rejected = plain(row["chosen"]), plain(row["rejected"])
+        shared = shared_head(chosen, rejected)
+        if not isinstance(prompt, str):
+            messages = join(messages, shared)
+        elif any(message["role"] == "user" for message in shared):
+            messages = shared
         else:
-            shared = []
+            asked = dialogue_of(prompt) or [Message(role="user", content=prompt)]
+            messages = shared + asked
         row = {**row, "chosen": chosen[len(shared) :], "rejected": rejected[len(shared) :]}
     return ({**row, "prompt": messages} if messages else row), messages
-
-
-def _plain(conversation: list) -> list[Message]:
-    return [Message(role=item["role"], content=item["content"]) for item in conversation]
-
-
-def _shared_head(chosen: list[Message], rejected: list[Message]) -> list[Message]:
-    """The messages that both begin with; each side keeps its last one, even if they are equal."""
-    common, most = 0, min(len(chosen), len(rejected)) - 1
-    while common < most and chosen[common] == rejected[common]:
-        common += 1
-    return chosen[:common]
 
 
 def _split_off_prompt(where: str, chosen: str, rejected: str) -> dict[str, str]:

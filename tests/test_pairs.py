@@ -52,13 +52,10 @@ def test_a_path_may_be_text_and_begin_with_the_home_folder(tmp_path, monkeypatch
 
 def test_the_implicit_form_of_anthropic_hh_is_split_after_the_last_shared_assistant():
     prompt = "\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: Why is it so?\n\nAssistant:"
-    row = {"chosen": prompt + " I will tell.", "rejected": prompt + " I won't.\n\nHuman: Oh!"}
-    (pair,) = load_pairs([row])
-    assert pair == {
-        "prompt": prompt,
-        "chosen": " I will tell.",
-        "rejected": " I won't.\n\nHuman: Oh!",
-    }
+    (pair,) = load_pairs([{"chosen": f"{prompt} I will tell.", "rejected": f"{prompt} I won't."}])
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == (
+        prompt, " I will tell.", " I won't.",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def say(*contents):
 def hh_row(n):
     """As in Anthropic's HH: two whole dialogues."""
     shared = f"\n\nHuman: Hi {n}.\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
-    return {"chosen": f"{shared} Because.", "rejected": f"{shared} No.\n\nHuman: Oh!"}
+    return {"chosen": f"{shared} Because.", "rejected": f"{shared} No."}
 
 
 def ultrafeedback_row(n):
@@ -128,8 +128,9 @@ def test_every_form_gives_the_same_pairs_and_ignores_other_columns(written, held
 def test_hh_rows_are_split_after_the_last_shared_assistant(written, held):
     loaded = load_pairs(written([hh_row(n) for n in range(3)]))
     prompt = "\n\nHuman: Hi 2.\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
-    assert loaded[2] == {
-        "prompt": prompt, "chosen": " Because.", "rejected": " No.\n\nHuman: Oh!"
+    assert list(loaded)[2] == loaded[2] == {
+        "prompt": prompt, "chosen": " Because.", "rejected": " No.",
+        "messages": say("Hi 2.", "Hello.", "Why?"),
     }  # fmt: skip
 
 
@@ -167,16 +168,8 @@ def test_messages_given_and_repeated_at_the_head_of_both_sides_are_taken_once():
     }  # fmt: skip
 
 
-def test_a_conversation_that_is_the_beginning_of_the_other_keeps_its_answer():
-    sides = {"chosen": say("Why?", "So."), "rejected": say("Why?", "So.", "Oh?", "No.")}
-    [pair] = load_pairs([sides])
-    assert (pair["chosen"], pair["rejected"]) == ("So.", "So.\nOh?\nNo.")
-    with pytest.raises(InputError, match="equal"):
-        load_pairs([{"chosen": sides["chosen"], "rejected": sides["chosen"]}])
-
-
 def test_loaded_pairs_may_be_given_as_rows_and_keep_their_messages():
-    loaded = load_pairs([ultrafeedback_row(0), trl_row(1)])
+    loaded = load_pairs([ultrafeedback_row(0), trl_row(1), hh_row(2)])
     assert list(load_pairs(list(loaded))) == list(loaded)
     [pair] = load_pairs([{**ROWS[0], "messages": say(ROWS[0]["prompt"], "Because.")}])
     assert pair == ROWS[0], "these messages are no prompt"

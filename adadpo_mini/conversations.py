@@ -1,0 +1,86 @@
+r"""Conversations: lists of messages, or texts such as "\n\nHuman: Why?\n\nAssistant:"."""
+
+import re
+from typing import TypedDict
+
+TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+class Message(TypedDict):
+    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+def is_conversation(value: object) -> bool:
+    """Whether this is a list of messages, one at least."""
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
+
+
+def _is_message(item: object) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("content"), str) and "role" in item
+
+
+def plain(conversation: list) -> list[Message]:
+    """The messages without what else they may hold."""
+    return [Message(role=item["role"], content=item["content"]) for item in conversation]
+
+
+def shared_head(chosen: list[Message], rejected: list[Message]) -> list[Message]:
+    """The messages that both begin with; each side keeps its last one, even if they are equal."""
+    common, most = 0, min(len(chosen), len(rejected)) - 1
+    while common < most and chosen[common] == rejected[common]:
+        common += 1
+    return chosen[:common]
+
+
+def join(some: list[Message], more: list[Message]) -> list[Message]:
+    """One conversation of two, where what the first ends and the second begins with stands once.
+
+    >>> system, ask = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}
+    >>> join([system], [system, ask]) == join([system, ask], [ask]) == [system, ask]
+    True
+    """
+    start = next(i for i in range(len(some) + 1) if more[: len(some) - i] == some[i:])
+    return some[:start] + more
+
+
+def dialogue_of(prompt: str) -> list[Message]:
+    r"""The messages of a prompt in the form of Anthropic's HH; none if it has another form.
+
+    Two turns of one speaker in a row, of which HH has a few, are made one: many a chat template
+    refuses them.
+
+    >>> dialogue_of("\n\nHuman: Why?\n\nAssistant:")
+    [{'role': 'user', 'content': 'Why?'}]
+    """
+    head, *rest = TURN.split(f"\n\n{prompt.lstrip()}")
+    turns: list[Message] = []
+    for speaker, said in zip(rest[::2], rest[1::2], strict=True):
+        role = "user" if speaker == "Human" else "assistant"
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += f"\n\n{said.strip()}"
+        else:
+            turns.append(Message(role=role, content=said.strip()))
+    if head or len(turns) < 2 or turns[0]["role"] != "user" or rest[-2] != "Assistant":
+        return []
+    if turns[-1] != Message(role="assistant", content=""):  # the answer has begun already
+        return []
+    return turns[:-1]
+
+
+def answer_text(prompt: str, answer: str) -> str:
+    r"""The answer as a message of its own.
+
+    What follows "Assistant:" begins with a space, which belongs to that notation and not to what
+    is said; a chat template sets off an answer in its own way.
+
+    >>> answer_text("\n\nHuman: Why?\n\nAssistant:", " Because."), answer_text("Why?", " So.")
+    ('Because.', ' So.')
+    """
+    return (
+        answer.removeprefix(" ")
+        if prompt.endswith("Assistant:") and dialogue_of(prompt)
+        else answer
+    )
