@@ -23,7 +23,7 @@ from adadpo_mini.trainer import Event, Trainer
 
 MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
-KL_PROMPTS = 16
+KL_PROMPTS = 8
 ENOUGH = 1000  # pairs to take those prompts from
 STRANGE = 1e-9  # a model that gives the toy world's answers less probability does not live in it
 
