@@ -1,12 +1,11 @@
 """What a model reads for a prompt: its chat template's form, or the text as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from adadpo_mini.conversations import Message, dialogue_of
 from adadpo_mini.errors import InputError
 
 LINE, HUMAN, AS_IS = "{}\n", "\n\nHuman: {}\n\nAssistant:", "{}"
-
-Message = Mapping[str, str]
 
 
 def encode_prompts(
@@ -16,24 +15,47 @@ def encode_prompts(
 
     Args:
         prompts: taken as they are by a model without a chat template.
-        messages: for each prompt the conversation that it is, or None if it is one user's message.
+        messages: for each prompt the conversation that it is; None where `chat_text` is to tell.
     """
-    quiet = {"verbose": False}  # what is too long is told elsewhere, with its line
+    return encode_texts(prompt_texts(prompts, tokenizer, messages), tokenizer)
+
+
+def prompt_texts(
+    prompts: Sequence[str], tokenizer, messages: Sequence[Sequence[Message] | None] | None = None
+) -> list[str]:
+    """The texts of `encode_prompts`, not yet tokenised."""
     if not tokenizer.chat_template:
-        return tokenizer(list(prompts), **quiet)["input_ids"] if prompts else []
+        return list(prompts)
     messages = messages or [None] * len(prompts)
-    texts = [
+    return [
         chat_text(prompt, tokenizer, said) for prompt, said in zip(prompts, messages, strict=True)
     ]
-    # The template has written the special tokens already.
-    return tokenizer(texts, add_special_tokens=False, **quiet)["input_ids"] if texts else []
+
+
+def encode_texts(texts: Sequence[str], tokenizer, *, from_start: bool = True) -> list[list[int]]:
+    """The token ids of texts that a model reads.
+
+    Args:
+        from_start: whether they begin with a prompt. The tokenizer then adds the special tokens
+            that it begins a text with, unless a chat template has written them already.
+    """
+    if not texts:
+        return []
+    special = from_start and not tokenizer.chat_template
+    # What is too long is told elsewhere, with its line.
+    return tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
 
 
 def chat_text(prompt: str, tokenizer, messages: Sequence[Message] | None = None) -> str:
-    """The prompt, or the conversation that it is, in the form of the model's chat template."""
+    """The prompt, or the conversation that it is, in the form of the model's chat template.
+
+    Without messages, a prompt in the form of Anthropic's HH is the dialogue that it writes down,
+    and any other is one user's message. A template that names the day names today's; what is
+    trained on one day and asked on another differs in that.
+    """
     from jinja2 import TemplateError
 
-    messages = messages or [{"role": "user", "content": prompt.strip()}]
+    messages = messages or dialogue_of(prompt) or [{"role": "user", "content": prompt.strip()}]
     try:
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
@@ -52,15 +74,26 @@ def end_token(tokenizer) -> str | None:
     They differ where an instruct model was made from a base model: the base model's token ends a
     document, the template's a turn.
     """
+    from jinja2 import TemplateError
+
     if not tokenizer.chat_template:
         return tokenizer.eos_token
     answer = "answer"
     turn = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False)
+    try:
+        text = tokenizer.apply_chat_template(turn, tokenize=False)
+    except TemplateError:  # it wants other roles, which says nothing of how it ends an answer
+        return tokenizer.eos_token
     after = tokenizer(text.rpartition(answer)[2].lstrip(), add_special_tokens=False)["input_ids"]
-    if after and after[0] in tokenizer.all_special_ids:
+    if after and _is_special(after[0], tokenizer):
         return tokenizer.convert_ids_to_tokens(after[0])
     return tokenizer.eos_token
+
+
+def _is_special(token: int, tokenizer) -> bool:
+    # One that was added as special but has no role, such as "<|end|>", is not in `all_special_ids`.
+    added = getattr(tokenizer, "added_tokens_decoder", {}).get(token)
+    return token in tokenizer.all_special_ids or bool(added and added.special)
 
 
 def prompt_form(prompts: Sequence[str]) -> str:

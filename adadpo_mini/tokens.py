@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from adadpo_mini.conversations import Message, answer_text
 from adadpo_mini.errors import InputError
-from adadpo_mini.templates import Message, chat_text
+from adadpo_mini.templates import encode_texts, prompt_texts
 
 if TYPE_CHECKING:
     from adadpo_mini.pairs import Pairs
@@ -69,32 +70,25 @@ def tokenize_completions(
 
     Args:
         messages: the conversation that each prompt is, for a tokenizer with a chat template; None
-            where it is one user's message.
+            where `templates.chat_text` is to tell.
     """
     return _encode(prompts, [completions], tokenizer, messages)[0]
 
 
 def _encode(prompts, sides, tokenizer, messages) -> list[list[tuple[list[int], list[int]]]]:
     """`tokenize_completions` of the same prompts with several sides, each encoded just once."""
-    special = not tokenizer.chat_template  # or else the template writes the special tokens
-    if tokenizer.chat_template:
-        prompts = [
-            chat_text(prompt, tokenizer, said)
-            for prompt, said in zip(prompts, messages or [None] * len(prompts), strict=True)
-        ]
-
-    def ids_of(texts: list[str], add_special_tokens: bool) -> list[list[int]]:
-        # What is too long is told by `tokenize_pairs`, with its line.
-        options = {"add_special_tokens": add_special_tokens, "verbose": False}
-        return tokenizer(texts, **options)["input_ids"] if texts else []
-
-    prompt_ids = ids_of(list(prompts), special)
+    texts = prompt_texts(prompts, tokenizer, messages)
+    prompt_ids = encode_texts(texts, tokenizer)
     encoded = []
     for side in sides:
-        together = ids_of([p + text for p, text in zip(prompts, side, strict=True)], special)
+        if tokenizer.chat_template:
+            side = [answer_text(p, answer) for p, answer in zip(prompts, side, strict=True)]
+        whole = [text + answer for text, answer in zip(texts, side, strict=True)]
+        together = encode_texts(whole, tokenizer)
         # Tokens merge across the border where the prompt's are not what both begin with.
         merged = [i for i, ids in enumerate(prompt_ids) if together[i][: len(ids)] != ids]
-        alone = dict(zip(merged, ids_of([side[i] for i in merged], False), strict=True))
+        by_itself = encode_texts([side[i] for i in merged], tokenizer, from_start=False)
+        alone = dict(zip(merged, by_itself, strict=True))
         rest = [alone.get(i, ids[len(prompt_ids[i]) :]) for i, ids in enumerate(together)]
         end = [tokenizer.eos_token_id]
         encoded.append([(ids, more + end) for ids, more in zip(prompt_ids, rest, strict=True)])

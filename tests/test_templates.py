@@ -86,6 +86,38 @@ def test_a_conversation_keeps_its_roles_in_the_chat_template(chatty):
     assert text == "[user]Why?<|pad|>[assistant]So.<|pad|>[user]How?<|pad|>[assistant]"
 
 
+DIALOGUE = "\n\nHuman: Why?\n\nAssistant: So.\n\nHuman: How?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": DIALOGUE, "chosen": " Thus.", "rejected": " Go."},
+        {"chosen": f"{DIALOGUE} Thus.", "rejected": f"{DIALOGUE} Go."},
+    ],
+)
+def test_a_dialogue_in_text_has_its_roles_in_the_chat_template_and_no_space_first(chatty, row):
+    (ids,) = tokenize_pairs(load_pairs([row]), chatty, 256)
+    text = "[user]Why?<|pad|>[assistant]So.<|pad|>[user]How?<|pad|>[assistant]"
+    assert chatty.decode(ids.prompt) == text
+    assert [chatty.decode(side[:-1]) for side in (ids.chosen, ids.rejected)] == ["Thus.", "Go."]
+    assert encode_prompts([DIALOGUE], chatty) == [ids.prompt], "asked as it was trained"
+
+
+def test_what_is_typed_to_a_model_of_dialogues_is_read_as_in_training(toy, chatty):
+    row = {"prompt": HUMAN.format("Why?"), "chosen": " Yes.", "rejected": " No."}
+    (ids,) = tokenize_pairs(load_pairs([row]), chatty, 256)
+    assert chatty.decode(ids.prompt) == "[user]Why?<|pad|>[assistant]"
+    assert typed(toy, chatty, "Why?", form=HUMAN) == ids.prompt
+
+
+def test_the_first_space_of_an_answer_stays_where_no_dialogue_puts_it(toy, chatty):
+    for tokenizer, prompt in ((toy[1], DIALOGUE), (chatty, "Why?\n")):
+        row = {"prompt": prompt, "chosen": " Thus.", "rejected": " Go."}
+        (ids,) = tokenize_pairs(load_pairs([row]), tokenizer, 256)
+        assert tokenizer.decode(ids.chosen[:-1]) == " Thus."
+
+
 def test_a_refusing_chat_template_is_reported_in_one_sentence(chatty):
     from adadpo_mini import InputError
 
@@ -107,3 +139,23 @@ def test_an_answer_ends_with_the_templates_token_where_it_has_one(toy, chatty, t
     assert loaded.eos_token == "<|pad|>"
     rows = [{"prompt": "Why?\n", "chosen": "Yes.", "rejected": "No."}]
     assert tokenize_pairs(load_pairs(rows), loaded, 256)[0].chosen[-1] == loaded.pad_token_id
+
+
+def test_a_token_that_was_added_as_special_ends_an_answer_when_loaded_again(chatty, tmp_path):
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
+
+    chatty.add_tokens([AddedToken("<|end|>", special=True), AddedToken("plain")])
+    for token, end in (("<|end|>", "<|end|>"), ("plain", "<|endoftext|>")):
+        chatty.chat_template = TEMPLATE.replace("<|pad|>", token)
+        chatty.save_pretrained(tmp_path)
+        loaded = AutoTokenizer.from_pretrained(tmp_path)
+        assert loaded.convert_tokens_to_ids(token) not in loaded.all_special_ids
+        assert end_token(loaded) == end
+
+
+def test_a_template_that_refuses_a_question_and_answer_leaves_the_end_token(chatty):
+    chatty.chat_template = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    )
+    assert end_token(chatty) == "<|endoftext|>"
