@@ -13,9 +13,10 @@ from torch import Tensor
 from adadpo_mini.cache import code_key, digest, keep_tensors, kept_tensors
 from adadpo_mini.errors import InputError
 from adadpo_mini.pairs import Pairs
+from adadpo_mini.templates import chat_text
 from adadpo_mini.tokens import TokenizedPair, check_length, iter_tokenized
 
-TOKENISING = ("tokens", "templates")  # the modules that do it
+TOKENISING = ("tokens", "templates", "conversations")  # the modules that do it
 SCORING = ("logprobs", "scoring", "shared_prompt", "models", "tokens")
 TOO_LONG = "longer than the model reads"
 
@@ -139,12 +140,25 @@ def _is_packed(tensors: Mapping[str, Tensor], count: int, strict: bool) -> bool:
 def tokens_key(pairs: Pairs, tokenizer, context: int, strict: bool = True) -> str | None:
     """The name of these pairs' tokens: a digest of the texts, of all that decides how they are
     tokenised, and of which are taken; None if a tokenizer cannot say what it is."""
+    import tokenizers
+    import transformers
+
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None
+    try:  # a question as the chat template renders it: with its special tokens, or today's date
+        rendered = tokenizer.chat_template and chat_text("Why?", tokenizer)
+    except InputError:  # perhaps it wants a system's message; of its date nothing is known then
+        return None
     # Padding and truncation change from call to call, and we do neither.
     own = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
-    rest = (tokenizer.eos_token_id, tokenizer.chat_template, context, strict, code_key(*TOKENISING))
+    rest = (
+        tokenizer.eos_token_id,
+        tokenizer.chat_template,
+        rendered,
+        (context, strict, code_key(*TOKENISING)),
+        (transformers.__version__, tokenizers.__version__),
+    )
     texts = (json.dumps(dict(pair)) for pair in pairs)
     return f"tokens-{digest(chain([json.dumps(own), json.dumps(rest)], texts))}"
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from transformers.utils import chat_template_utils
 
 from adadpo_mini import InputError, load_pairs, packed
 from adadpo_mini.cache import cache_folder, keep_tensors, kept_tensors, scratch_folder
@@ -95,6 +96,52 @@ def test_another_tokenizer_tokenises_anew(some, toy, counted, change):
     tokens = cached_tokens(some, tokenizer, CONTEXT)
     assert len(counted) == 2
     assert list(tokens) == tokenize_pairs(some, tokenizer, CONTEXT)
+
+
+WHAT_A_TEMPLATE_ASKS = "{{ bos_token }}{{ strftime_now('%d %B %Y') }}{{ messages[0].content }}"
+
+
+@pytest.mark.parametrize("what", ["first token", "day", "transformers", "tokenizers"])
+def test_what_a_template_or_a_library_adds_of_its_own_tokenises_anew(
+    some, toy, counted, monkeypatch, what
+):
+    tokenizer = copy.deepcopy(toy[1])
+    tokenizer.chat_template = WHAT_A_TEMPLATE_ASKS
+    monkeypatch.setattr(chat_template_utils, "datetime", Day("1 May 2030"))
+    for _ in range(2):
+        cached_tokens(some, tokenizer, CONTEXT)
+    assert len(counted) == 1
+    if what == "first token":
+        tokenizer.bos_token = tokenizer.pad_token
+    elif what == "day":
+        monkeypatch.setattr(chat_template_utils, "datetime", Day("2 May 2030"))
+    else:
+        monkeypatch.setattr(f"{what}.__version__", "0.0")
+    tokens = cached_tokens(some, tokenizer, CONTEXT)
+    assert len(counted) == 2
+    assert list(tokens) == tokenize_pairs(some, tokenizer, CONTEXT)
+
+
+class Day:
+    """Stands for the class `datetime` on a certain day."""
+
+    def __init__(self, text):
+        self.now, self.strftime = lambda: self, lambda form: text
+
+
+def test_where_a_template_refuses_a_plain_question_nothing_is_kept(some, toy, counted):
+    tokenizer = copy.deepcopy(toy[1])
+    tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]
+    pairs = load_pairs([{**some[0], "prompt": talk}])
+    for _ in range(2):
+        assert list(cached_tokens(pairs, tokenizer, CONTEXT)) == tokenize_pairs(
+            pairs, tokenizer, CONTEXT
+        )
+    assert len(counted) == 2
 
 
 def test_other_pairs_another_order_and_another_context_tokenise_anew(some, toy, counted):
