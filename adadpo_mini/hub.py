@@ -1,7 +1,7 @@
 """Data sets of the `datasets` library: a folder it saved, or a name on the hub."""
 
 import logging
-import os
+import os.path
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.offline import is_offline, not_had
 from adadpo_mini.readers import not_read
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 TRAIN = ("train", "train_prefs")
 TEST = ("test", "test_prefs", "validation", "validation_prefs", "valid", "val", "dev", "eval")
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
+TIMEOUT = 5  # seconds
 FILE_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz")
 
 
@@ -51,20 +53,55 @@ def open_saved(path: Path) -> "Dataset | DatasetDict":
         raise not_read(str(path), error) from error
 
 
-def open_hub(source: str) -> "DatasetDict":
-    """A data set on the hub, from the copy on this machine if there is a whole one.
+def open_hub(source: str) -> tuple["DatasetDict", str]:
+    """A data set on the hub, and a sentence to tell if it is not from there: what the copy on this
+    machine lacks, because only a part was ever fetched, is nowhere to be seen in it.
 
-    No code that comes with a data set is run.
+    The hub is asked first. The copy is taken if the hub is not to be asked or does not answer. No
+    code that comes with a data set is run.
 
     Raises:
-        InputError: it is not on this machine and cannot be had, or has no such configuration.
+        InputError: it cannot be had, or has no such configuration.
     """
     import datasets
-    from huggingface_hub import snapshot_download
 
     for library in ("huggingface_hub", "datasets"):  # their retries and which copy they take
         logging.getLogger(library).setLevel(logging.ERROR)
     name, config, revision = HUB_NAME.fullmatch(source).group("name", "config", "revision")
+    found = None if is_offline() else _commit(name, revision)
+    try:
+        if found is None:
+            why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub did not give it"
+            return _open_copy(name, config, revision), (
+                f"{source}: read from the copy on this machine, since {why}; whether it is whole "
+                "and the newest was not checked."
+            )
+        return datasets.load_dataset(name, config, revision=found), ""
+    except Exception as error:  # the library's own, the network's, the file system's
+        reason = " ".join(str(error).split("\n")[:2]).rstrip(".")
+        if _is_about_configurations(error):
+            raise InputError(
+                f"data set {source!r}: {reason}; write it as owner/name:configuration."
+            ) from error
+        raise not_had("data set", source, "a local file", reason) from error
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit that a revision is on the hub; None if the hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT).sha
+    except Exception:  # no network, no such data set, or not for this user: a copy may be here
+        return None
+
+
+def _open_copy(name: str, config: str | None, revision: str | None) -> "DatasetDict":
+    """The data set from the hub's cache on this machine or, failing that, from what `datasets` made
+    of it for its own cache."""
+    import datasets
+    from huggingface_hub import snapshot_download
+
     try:
         with _no_progress_bars():
             copy = snapshot_download(
@@ -73,30 +110,12 @@ def open_hub(source: str) -> "DatasetDict":
             return datasets.load_dataset(copy, config)
     except Exception as error:  # there is no copy, or other files than these were copied
         if _is_about_configurations(error):
-            raise _not_had(source, error) from error
-    try:
-        return datasets.load_dataset(name, config, revision=revision)
-    except Exception as error:  # the library's own, the network's, the file system's
-        raise _not_had(source, error) from error
+            raise
+    return datasets.load_dataset(name, config, revision=revision)
 
 
 def _is_about_configurations(error: Exception) -> bool:
     return isinstance(error, ValueError) and "config" in str(error).lower()
-
-
-def _not_had(source: str, error: Exception) -> InputError:
-    if _is_about_configurations(error):
-        reason = " ".join(str(error).split("\n")[:2]).rstrip(".")
-        return InputError(f"data set {source!r}: {reason}; write it as owner/name:configuration.")
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
-        return InputError(
-            f"data set {source!r} is neither a file or folder here nor in the hub's cache, and "
-            "HF_HUB_OFFLINE is set: unset it to download the data set, or give a local file."
-        )
-    return InputError(
-        f"data set {source!r} is no file or folder here and could not be had from the hub: check "
-        "the name and the network, or give a local file."
-    )
 
 
 @contextmanager

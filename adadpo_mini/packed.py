@@ -13,12 +13,12 @@ from torch import Tensor
 from adadpo_mini.cache import code_key, digest, keep_tensors, kept_tensors
 from adadpo_mini.errors import InputError
 from adadpo_mini.pairs import Pairs
+from adadpo_mini.screening import TOO_LONG
 from adadpo_mini.templates import chat_text
 from adadpo_mini.tokens import TokenizedPair, check_length, iter_tokenized
 
 TOKENISING = ("tokens", "templates", "conversations")  # the modules that do it
 SCORING = ("logprobs", "scoring", "shared_prompt", "models", "tokens")
-TOO_LONG = "longer than the model reads"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,10 @@ look like is said in `rows.py`, which rows are dropped in `screening.py`; `reade
 import os.path
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.hub import choose_split, is_hub_name, is_saved_dataset, open_hub, open_saved
@@ -94,9 +95,10 @@ def load_pairs(source: str | Path | Iterable[dict], split: str = "train") -> Pai
     Args:
         source: the name of a toy set ("tone", "swap", ...); a JSON-lines, JSON, CSV or Parquet
             file; a folder that `save_to_disk` of the `datasets` library wrote; a data set on the
-            hub ("Anthropic/hh-rlhf", owner/name:config, owner/name@revision), where the copy on
-            this machine goes first; or any iterable of rows such as a list of dicts or a
-            `datasets.Dataset`. A row may have any of TRL's forms, see `rows.read_row`.
+            hub ("Anthropic/hh-rlhf", owner/name:config, owner/name@revision), whose copy on this
+            machine is taken where the hub cannot be asked; or any iterable of rows such as a list
+            of dicts or a `datasets.Dataset`. A row may have any of TRL's forms, see
+            `rows.read_row`.
         split: "train" or "test", or the name of a split; files and rows have none.
 
     Raises:
@@ -107,15 +109,18 @@ def load_pairs(source: str | Path | Iterable[dict], split: str = "train") -> Pai
     >>> sorted(pair)
     ['chosen', 'prompt', 'rejected']
     """
-    return _load(*_open(source), split)
+    return _load(_open(source), split)[0]
 
 
 def load_splits(source: str | Path | Iterable[dict]) -> tuple[Pairs, Pairs]:
-    """(train, held out): a data set's own splits if it has both; else made by `split_pairs`."""
-    opened, name = _open(source)
-    train = _load(opened, name, "train")
-    if _is_toy(opened) or (_has_splits(opened) and choose_split(opened, "test")):
-        return train, _load(opened, name, "test")
+    """(train, held out): a data set's own splits if it has both; else made by `split_pairs`.
+
+    A pair of the test split that stands in the training split as well is dropped from the former.
+    """
+    source = _open(source)
+    train, seen = _load(source, "train")
+    if _is_toy(source.data) or (_has_splits(source.data) and choose_split(source.data, "test")):
+        return train, _load(source, "test", trained=seen)[0]
     return split_pairs(train)
 
 
@@ -134,44 +139,61 @@ def split_pairs(pairs: Pairs, every: int = 10) -> tuple[Pairs, Pairs]:
     return pairs.take(train), pairs.take(test)
 
 
-def _open(source: str | Path | Iterable[dict]) -> tuple[object, str]:
-    """A source as a toy set's name, a path, a `Dataset`, a `DatasetDict` or rows; and its name."""
+class _Source(NamedTuple):
+    """What pairs are loaded from: a toy set's name, a path, a `Dataset`, a `DatasetDict` or rows;
+    what to call it, and a note for its report."""
+
+    data: object
+    name: str
+    note: str = ""
+
+
+def _open(source: str | Path | Iterable[dict]) -> _Source:
     if not isinstance(source, (str, Path)):
-        return source, "what was given"
+        return _Source(source, "what was given")
     if _is_toy(source):
-        return source, source
+        return _Source(source, source)
     path = Path(source).expanduser()
     if is_saved_dataset(path):
-        return open_saved(path), str(path)
+        return _Source(open_saved(path), str(path))
     if isinstance(source, str) and is_hub_name(source) and not os.path.exists(path):  # noqa: PTH110
-        return open_hub(source), source
-    return path, str(path)
+        data, note = open_hub(source)
+        return _Source(data, source, note)
+    return _Source(path, str(path))
 
 
-def _load(opened, name: str, split: str) -> Pairs:
-    if _is_toy(opened):
-        opened = data_dir() / opened / f"{split}.jsonl"
-    if isinstance(opened, Path):
-        unit, rows = read_file(opened)
-        return _collect(str(opened), unit, rows, strict=unit == "line")
-    if _has_splits(opened):
-        chosen = choose_split(opened, split)
+def _load(
+    source: _Source, split: str, trained: Set[bytes] = frozenset()
+) -> tuple[Pairs, Set[bytes]]:
+    """The pairs of a split, without those that were trained on; and digests of them all."""
+    data, name, note = source
+    if _is_toy(data):
+        data = data_dir() / data / f"{split}.jsonl"
+    if isinstance(data, Path):
+        unit, rows = read_file(data)
+        screen = Screen(str(data), strict=unit == "line", trained=trained)
+        return _collect(screen, unit, rows), screen.seen
+    if _has_splits(data):
+        chosen = choose_split(data, split)
         if chosen is None:
-            raise InputError(f"{name}: has no split {split!r}; its splits are {', '.join(opened)}.")
-        opened, name = opened[chosen], f"{name} ({chosen})"
-    if _is_dataset(opened):
-        check_columns(name, opened.column_names)
-        table = opened.with_format(None).select_columns(
-            [column for column in FIELDS if column in opened.column_names]
+            raise InputError(f"{name}: has no split {split!r}; its splits are {', '.join(data)}.")
+        data, name = data[chosen], f"{name} ({chosen})"
+    if _is_dataset(data):
+        check_columns(name, data.column_names)
+        table = data.with_format(None).select_columns(
+            [column for column in FIELDS if column in data.column_names]
         )
-        return _collect(name, "row", table_rows(table), strict=False, table=table)
-    return _collect(name, "pair", enumerate(opened, start=1), strict=True)
+        screen = Screen(name, strict=False, trained=trained)
+        return _collect(screen, "row", table_rows(table), table, note), screen.seen
+    screen = Screen(name, strict=True, trained=trained)
+    return _collect(screen, "pair", enumerate(data, start=1)), screen.seen
 
 
-def _collect(name: str, unit: str, rows: Numbered, *, strict: bool, table=None) -> Pairs:
+def _collect(screen: Screen, unit: str, rows: Numbered, table=None, note: str = "") -> Pairs:
     """Check rows in one pass, and keep them in memory until they prove to be too many."""
+    name = screen.source
     place = unit if unit == "pair" else f"{name}, {unit}"
-    screen, numbers = Screen(name, strict), array("q")
+    numbers = array("q")
     pairs: list[Pair] = []
     size, shelf = 0, None
     for number, row in rows:
@@ -186,7 +208,7 @@ def _collect(name: str, unit: str, rows: Numbered, *, strict: bool, table=None) 
                 shelf = shelf or Shelf()
                 shelf.extend(pairs)
             pairs.clear()
-    report = screen.report()
+    report = screen.report(note)
     if not report.rows:
         raise InputError(f"{name}: holds no pairs; give at least one row with chosen and rejected.")
     if size <= IN_MEMORY:

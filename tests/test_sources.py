@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pyarrow
@@ -13,6 +14,7 @@ import pytest
 
 from adadpo_mini import InputError, load_pairs, pairs
 from adadpo_mini.pairs import load_splits, split_pairs
+from adadpo_mini.screening import TOO_LONG, told
 from adadpo_mini.toyworld.sets import SETS
 
 ROWS = [
@@ -379,6 +381,54 @@ def test_a_damaged_folder_is_told_in_a_sentence(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+# What is told of both sides
+
+
+def test_a_held_out_pair_that_was_trained_on_is_dropped_and_told(tmp_path, held):
+    path = saved(tmp_path / "set", train=ROWS[:6], test=[ROWS[7], *ROWS[4:7], ROWS[7]])
+    train, test = load_splits(path)
+    assert (list(train), list(test)) == (ROWS[:6], [ROWS[7], ROWS[6]])
+    assert test.report.dropped == {
+        "also in the training split": 2, "that repeat an earlier pair": 1,
+    }  # fmt: skip
+    assert told(train.report, test.report) == (
+        f"{path} (test): 2 of 5 rows kept; dropped 2 also in the training split (first: row 2), "
+        "1 that repeat an earlier pair (first: row 5)."
+    )
+    assert list(load_pairs(path, "test")) == [ROWS[7], *ROWS[4:7]], "asked for by itself"
+
+
+def test_a_held_out_pair_that_only_contradicts_the_training_split_stays(tmp_path):
+    path = saved(tmp_path / "set", train=[ROWS[1]], test=[FAULTY[5]])
+    train, test = load_splits(path)
+    assert list(test) == [FAULTY[5]] and told(train.report, test.report) is None
+
+
+def test_a_test_split_that_is_the_training_split_is_told(tmp_path):
+    path = saved(tmp_path / "set", train=ROWS, test=ROWS[:3])
+    with pytest.raises(InputError, match="all of its 3 rows are also in the training split"):
+        load_splits(path)
+
+
+def test_both_sides_are_told_of_in_their_order_and_nothing_if_all_is_used(tmp_path):
+    path = saved(tmp_path / "set", train=FAULTY, test=[*ROWS[6:], ROWS[6]])
+    sentence = told(*(part.report for part in load_splits(path)))
+    assert 0 < sentence.index("(train): 4 of 9") < sentence.index("(test): 6 of 7")
+    assert told(*(part.report for part in load_splits(ROWS))) is None
+    assert told(None, None) is None
+
+
+def test_what_was_parted_here_is_told_of_as_one():
+    parts = split_pairs(load_pairs(datasets.Dataset.from_list([*FAULTY, *ROWS[6:]])))
+    train, test = (part.report for part in parts)
+    assert told(train, test) == train.text
+    too_long = (train.without(2, TOO_LONG, "row 7"), test.without(1, TOO_LONG, "row 5"))
+    assert "7 of 15 rows kept" in told(*too_long)
+    assert "3 longer than the model reads (first: row 7)" in told(*too_long)
+    assert "9 of 15 rows kept" in told(train, too_long[1]), "of the held-out side alone"
+    assert told(too_long[0], too_long[0]) == too_long[0].text, "where both sides are the same"
+
+
 # The hub
 
 
@@ -428,18 +478,64 @@ def test_a_configuration_or_a_revision_that_is_not_there_is_told(hub):
         load_pairs("someone/prefs@other")
 
 
-def test_a_data_set_that_cannot_be_had_is_told_in_a_sentence(hub, monkeypatch):
-    with pytest.raises(InputError, match="'someone/other' is neither.*HF_HUB_OFFLINE is set"):
-        load_pairs("someone/other")
-
+def test_a_data_set_that_cannot_be_had_is_told_in_a_sentence(hub, online, monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(InputError, match="could not be had from the hub") as caught:
+    with pytest.raises(InputError, match="could not be had from the hub .no route to host.") as it:
         load_pairs("someone/other")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(it.value)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="'someone/other' is not on.*HF_HUB_OFFLINE is set"):
+        load_pairs("someone/other")
+
+
+@pytest.fixture
+def online(monkeypatch):
+    """The hub as it is asked for a commit: a list of what it was asked, and of what it answers."""
+    asked, answers = [], []
+
+    def dataset_info(_, name, revision=None, timeout=None):
+        asked.append((name, revision, timeout))
+        if not answers:
+            raise ConnectionError("no network")
+        return SimpleNamespace(sha=answers.pop())
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", dataset_info)
+    return SimpleNamespace(asked=asked, answers=answers)
+
+
+def test_the_hub_is_asked_before_a_copy_of_which_a_part_may_be_missing(hub, online, monkeypatch):
+    whole = datasets.DatasetDict(
+        {name: datasets.Dataset.from_list([*ROWS]) for name in ("train", "test")}
+    )
+    loaded = []
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *a, **how: loaded.append((a, how)) or whole
+    )
+    online.answers.append("a1b2")
+    pairs = load_pairs("someone/prefs:small@v1")
+    assert len(pairs) == 12 and pairs.report.note == ""
+    [(name, revision, timeout)] = online.asked
+    assert (name, revision) == ("someone/prefs", "v1") and 0 < timeout <= 10
+    assert loaded == [(("someone/prefs", "small"), {"revision": "a1b2"})]
+
+
+def test_where_the_hub_does_not_answer_the_copy_is_taken_and_that_is_told_once(hub, online):
+    train, test = load_splits("someone/prefs")
+    assert (train[0]["prompt"], test[0]["prompt"]) == ("Why 0?\n", "Why 1?\n")
+    sentence = told(train.report, test.report)
+    assert sentence.startswith("someone/prefs: read from the copy on this machine, since the hub")
+    assert sentence.count("copy") == 1 and len(online.asked) == 1
+
+
+def test_a_copy_that_is_taken_because_the_hub_must_not_be_asked_is_told(hub, online, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    train, test = load_splits("someone/prefs")
+    assert "on this machine, since HF_HUB_OFFLINE is set" in told(train.report, test.report)
+    assert not online.asked
 
 
 def test_a_folder_of_the_same_name_goes_before_the_hub(hub, tmp_path, monkeypatch):
