@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("trl")
 from adadpo_mini import load_model, load_pairs  # noqa: E402
 from adadpo_mini.memory import count_parameters  # noqa: E402
-from adadpo_mini.pairs import tokenize_pairs  # noqa: E402
 from adadpo_mini.sharding import FSDP2, LLAMA_3_8B, ZERO3, memory_per_gpu, memory_table  # noqa: E402
+from adadpo_mini.tokens import tokenize_pairs  # noqa: E402
 from adadpo_mini.toyworld import data_dir  # noqa: E402
 
 PAGE = (data_dir().parent / "tutorials" / "from_toy_to_llama.md").read_text(encoding="utf-8")

@@ -203,8 +203,8 @@ def test_dpo_loss_rewards_and_metrics_equal_trls(tmp_path, toy):
 
     from adadpo_mini import load_pairs
     from adadpo_mini.models import context_length
-    from adadpo_mini.pairs import tokenize_pairs
     from adadpo_mini.scoring import ScoredPairs
+    from adadpo_mini.tokens import tokenize_pairs
     from adadpo_mini.trainer import Trainer
 
     reference, tokenizer = toy

@@ -15,7 +15,7 @@ from adadpo_mini.mass import (
     probe_set,
     sampled_kl,
 )
-from adadpo_mini.pairs import stack_rows, tokenize_completions
+from adadpo_mini.tokens import stack_rows, tokenize_completions
 from adadpo_mini.toyworld.grammar import find_topic, well_formed_answers
 
 PAIR = load_pairs("refusal", "test")[0]

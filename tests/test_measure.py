@@ -9,8 +9,9 @@ from adadpo_mini import completion_logps, load_model, load_pairs, race
 from adadpo_mini.measure import ches, displacement, pair_forces, token_views
 from adadpo_mini.meters import Meters
 from adadpo_mini.methods import METHODS
-from adadpo_mini.pairs import Pairs, make_batch, tokenize_pairs
+from adadpo_mini.pairs import Pairs
 from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.tokens import make_batch, tokenize_pairs
 from adadpo_mini.trainer import Trainer
 
 

@@ -12,8 +12,9 @@ from transformers.utils import chat_template_utils
 from adadpo_mini import InputError, load_pairs, packed
 from adadpo_mini.cache import cache_folder, keep_tensors, kept_tensors, scratch_folder
 from adadpo_mini.packed import PackedTokens, RefScores, cached_tokens, fit_pairs, model_key
-from adadpo_mini.pairs import load_splits, tokenize_pairs
+from adadpo_mini.pairs import load_splits
 from adadpo_mini.screening import LoadReport
+from adadpo_mini.tokens import tokenize_pairs
 
 CONTEXT = 256
 

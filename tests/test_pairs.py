@@ -7,7 +7,8 @@ import torch
 
 from adadpo_mini import InputError, load_pairs
 from adadpo_mini.models import context_length
-from adadpo_mini.pairs import Pairs, load_splits, make_batch, split_pairs, tokenize_pairs
+from adadpo_mini.pairs import Pairs, load_splits, split_pairs
+from adadpo_mini.tokens import make_batch, tokenize_pairs
 from adadpo_mini.toyworld.sets import SETS
 
 PAIR = {"prompt": "Why?\n", "chosen": "Because.", "rejected": "No."}

@@ -20,9 +20,9 @@ from adadpo_mini import InputError, RaceConfig, load_model, load_pairs, race
 from adadpo_mini.contest import Race
 from adadpo_mini.memory import available_memory, check_fits, count_parameters, pick_device
 from adadpo_mini.optimizer import MasterAdamW
-from adadpo_mini.pairs import tokenize_pairs
 from adadpo_mini.policies import new_policy, whole_model
 from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.tokens import tokenize_pairs
 from adadpo_mini.trainer import Trainer
 
 SHORT = {"steps": 2, "batch_size": 4, "eval_pairs": 4, "measure_every": 0}

@@ -18,7 +18,8 @@ from adadpo_mini import (
     race,
 )
 from adadpo_mini.contest import batch_schedule
-from adadpo_mini.pairs import make_batch, split_pairs, tokenize_pairs
+from adadpo_mini.pairs import split_pairs
+from adadpo_mini.tokens import make_batch, tokenize_pairs
 
 STEP_KEYS = {
     "step", "epoch", "loss", "learning_rate", "grad_norm", "logps/chosen", "logps/rejected",

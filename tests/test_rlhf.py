@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from adadpo_mini import InputError, completion_logps, load_model, load_pairs
-from adadpo_mini.pairs import make_batch, tokenize_pairs
 from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
 from adadpo_mini.rlhf import (
     RlhfTrainer,
@@ -17,6 +16,7 @@ from adadpo_mini.rlhf import (
     sample_completions,
 )
 from adadpo_mini.scoring import ScoredPairs
+from adadpo_mini.tokens import make_batch, tokenize_pairs
 from adadpo_mini.trainer import Trainer
 
 OWN_KEYS = {"rlhf/reward", "rlhf/kl", "rlhf/reward_accuracy", "rlhf/samples"}

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adadpo_mini import InputError, completion_logps, load_pairs, race
 from adadpo_mini.models import context_length
-from adadpo_mini.pairs import make_batch, tokenize_pairs
 from adadpo_mini.runs import RunFolder, to_json
+from adadpo_mini.tokens import make_batch, tokenize_pairs
 
 
 @pytest.fixture(scope="module")

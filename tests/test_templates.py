@@ -6,8 +6,8 @@ import pytest
 
 from adadpo_mini import load_model, load_pairs
 from adadpo_mini.generate import stream_answers
-from adadpo_mini.pairs import tokenize_pairs
 from adadpo_mini.templates import AS_IS, HUMAN, LINE, encode_prompts, end_token, prompt_form
+from adadpo_mini.tokens import tokenize_pairs
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|pad|>{% endfor %}"

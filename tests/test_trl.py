@@ -21,8 +21,8 @@ from trl import DPOConfig, DPOTrainer  # noqa: E402
 from adadpo_mini import load_model, load_pairs, settings  # noqa: E402
 from adadpo_mini.errors import InputError  # noqa: E402
 from adadpo_mini.methods import METHODS  # noqa: E402
-from adadpo_mini.pairs import tokenize_pairs  # noqa: E402
 from adadpo_mini.scoring import ScoredPairs  # noqa: E402
+from adadpo_mini.tokens import tokenize_pairs  # noqa: E402
 from adadpo_mini.trainer import Trainer  # noqa: E402
 from adadpo_mini.trl import (  # noqa: E402
     OUR_KNOBS,
