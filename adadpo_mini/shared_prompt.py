@@ -22,6 +22,9 @@ from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps
 
+MORE_THAN_A_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""What some configurations do to the vocabulary's scores besides one matrix product."""
+
 
 @dataclass(frozen=True)
 class SharedRows:
@@ -116,12 +119,18 @@ def can_share_prompts(model, input_ids: Tensor, completion_mask: Tensor) -> bool
 
     Some architectures take no such mask (ALiBi, recurrent ones, a sliding window shorter than the
     row), some do more between hidden state and score than one product (soft-capping, scaling).
-    Trying is the only test that knows them all.
+    Trying is the only test that knows them all. In bf16 two ways of computing the same differ by
+    about 0.03 nats a token, which a wrong way may not exceed by much; so what is known is asked
+    first.
     """
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or input_ids.shape[1]
+    if window < input_ids.shape[1] or any(getattr(config, name, None) for name in MORE_THAN_A_HEAD):
+        return False
     plain = completion_logps(model, input_ids, completion_mask)
     try:
         shared = shared_logps(model, input_ids, completion_mask)
     except Exception:  # whatever an architecture that was not made for this may raise
         return False
     off = (plain - shared).abs() / completion_mask.sum(dim=1)  # nats a token
-    return bool((off < (2e-2 if model.dtype == torch.bfloat16 else 1e-4)).all())
+    return bool(off.mean() < 5e-2 if model.dtype == torch.bfloat16 else off.max() < 1e-4)
