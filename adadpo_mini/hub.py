@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adadpo_mini.errors import InputError
-from adadpo_mini.offline import is_offline, not_had
+from adadpo_mini.errors import InputError, is_offline, not_had
 from adadpo_mini.readers import not_read
 
 if TYPE_CHECKING:
