@@ -6,16 +6,11 @@ import math
 import pytest
 
 from adadpo_mini import InputError, RaceConfig, race
-from adadpo_mini.doctor import (
-    RULES,
-    as_dict,
-    diagnose,
-    diagnose_all,
-    find_shifts,
-    report,
-)
+from adadpo_mini.doctor import as_dict, diagnose, diagnose_all, report
+from adadpo_mini.evidence import find_shifts
 from adadpo_mini.logs import read_log
 from adadpo_mini.presets import PRESETS, find_preset
+from adadpo_mini.rules import RULES
 from adadpo_mini.runs import RunFolder
 
 LN2 = math.log(2)

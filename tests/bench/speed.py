@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 
@@ -27,12 +27,13 @@ class Work:
     pairs: int
     prompt: int
     completion: int
-    steps: int  # timed ones; two more go before
+    steps: int  # timed ones
+    warm_up: int = 1  # steps before those
 
 
 WORKS = (
-    Work("toy, 16 pairs of 12 + 16 tokens", "toy", 16, 12, 16, steps=40),
-    Work("124 M, 4 pairs of 64 + 64 tokens", "gpt2", 4, 64, 64, steps=4),
+    Work("toy, 16 pairs of 12 + 16 tokens", "toy", 16, 12, 16, steps=40, warm_up=3),
+    Work("124 M, 4 pairs of 64 + 64 tokens", "gpt2", 4, 64, 64, steps=3),
     Work("124 M, 4 pairs of 512 + 64 tokens", "gpt2", 4, 512, 64, steps=2),
 )
 KNOWN, CHECKPOINTING = "scores known", "checkpointing"
@@ -42,8 +43,6 @@ ENGINES = (
 )  # fmt: skip
 """Who does the work. "Scores known": the reference's log-probs were computed before the clock ran,
 as they are from the second epoch on; else each step scores its new pairs."""
-
-WARM_UP = 2
 
 
 def new_model(name: str):
@@ -74,7 +73,7 @@ def token_pairs(work: Work) -> list[dict[str, list[int]]]:
             "chosen": [*ids(work.completion - 1), 0],
             "rejected": [*ids(work.completion - 1), 0],
         }
-        for _ in range(work.pairs * (work.steps + WARM_UP))
+        for _ in range(work.pairs * (work.steps + work.warm_up))
     ]
 
 
@@ -98,7 +97,9 @@ def run_ours(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
     if KNOWN in engine:
         for batch in batches:
             scored.batch(batch)
-    return timed([lambda b=batch: trainer.step(scored.batch(b)) for batch in batches])
+    steps = [lambda b=batch: trainer.step(scored.batch(b)) for batch in batches]
+    seconds, operations = timed(steps)
+    return seconds[work.warm_up :], operations
 
 
 def run_trl(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
@@ -121,7 +122,7 @@ def run_trl(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
     )
     with tempfile.TemporaryDirectory() as folder:
         settings = DPOConfig(
-            output_dir=folder, max_steps=work.steps + WARM_UP,
+            output_dir=folder, max_steps=work.steps + work.warm_up,
             per_device_train_batch_size=work.pairs,
             learning_rate=1e-6, beta=0.1, lr_scheduler_type="constant", max_length=None,
             gradient_checkpointing=CHECKPOINTING in engine, bf16=half, use_cpu=True, report_to=[],
@@ -160,18 +161,22 @@ def run_trl(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
         trainer.training_step = counting_step
         trainer.add_callback(Clock())
         trainer.train()
-    return seconds[WARM_UP:], counted[0]
+    return seconds[work.warm_up :], counted[0]
 
 
-def timed(steps) -> tuple[list[float], int]:
-    with flop_counter() as counter:
-        steps[0]()
-    seconds = []
-    for step in steps[1:]:
+def timed(steps: Sequence[Callable[[], object]]) -> tuple[list[float], int]:
+    """(seconds of each step, floating-point operations of the first)."""
+    seconds, operations = [], 0
+    for step in steps:
         began = time.perf_counter()
-        step()
+        if seconds:
+            step()
+        else:
+            with flop_counter() as counter:
+                step()
+            operations = counter.get_total_flops()
         seconds.append(time.perf_counter() - began)
-    return seconds[WARM_UP - 1 :], counter.get_total_flops()
+    return seconds, operations
 
 
 def flop_counter():
