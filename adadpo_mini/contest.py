@@ -22,6 +22,7 @@ from adadpo_mini.pairs import load_splits
 from adadpo_mini.policies import new_policy
 from adadpo_mini.rlhf import RlhfTrainer
 from adadpo_mini.scoring import Logps, ScoredPairs
+from adadpo_mini.screening import told
 from adadpo_mini.settings import KNOBS, RaceConfig
 from adadpo_mini.shared_prompt import can_share_prompts, shared_logps
 from adadpo_mini.templates import prompt_form
@@ -43,7 +44,8 @@ class Race:
     Attributes:
         reference: the model all methods start from; it is never trained.
         models: the policy of each method, trained in place as the race goes.
-        report: what became of the rows of the data; see `LoadReport`.
+        report: a sentence on what became of the rows of both sides; None if there is nothing to
+            tell.
         held_out: the held-out pairs; the first `eval_pairs` of them are the probe.
         trained_on_held_out: True if the pairs have one prompt only and cannot be parted, so that
             what is measured is what was trained on.
@@ -70,7 +72,7 @@ class Race:
         context = context_length(self.reference)
         train, tokenized = fit_pairs(train, self.tokenizer, context)
         self.held_out, fitting = fit_pairs(held_out, self.tokenizer, context)
-        self.report = train.report
+        self.report = told(train.report, self.held_out.report)
         probe = fitting[: config.eval_pairs]
         self._check_memory(tokenized)
         if RLHF in config.methods and self.reference.device.type != "cpu":

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from adadpo_mini.generate import sample_answers, sample_ids
 from adadpo_mini.logprobs import completion_logps
-from adadpo_mini.pairs import Pair, stack_rows, tokenize_completions
+from adadpo_mini.pairs import Pair
+from adadpo_mini.tokens import stack_rows, tokenize_completions
 from adadpo_mini.toyworld.grammar import Answer, Topic, all_topics, find_topic, well_formed_answers
 
 ROWS_AT_ONCE = 48

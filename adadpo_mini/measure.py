@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps, token_logps
 from adadpo_mini.methods import BoundLoss
-from adadpo_mini.pairs import TokenizedPair, make_batch
+from adadpo_mini.tokens import TokenizedPair, make_batch
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adadpo_mini.errors import InputError
+from adadpo_mini.errors import InputError, is_offline, not_had
 from adadpo_mini.memory import check_fits, count_parameters, pick_device
 from adadpo_mini.templates import end_token
 from adadpo_mini.toyworld import data_dir
@@ -52,21 +52,15 @@ def load_model(
         # transformers says with an OSError that something is not there, and a download may help.
         if Path(source).is_dir() or not isinstance(problem, OSError):
             raise InputError(f"{source}: {_first_line(problem)}") from problem
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
-        raise InputError(
-            f"model {source!r} is neither a folder here nor in the hub's cache, and HF_HUB_OFFLINE "
-            "is set: unset it to download the model, or give a local folder (or 'toy')."
-        )
+    if is_offline():
+        raise not_had("model", source, "a local folder (or 'toy')")
     try:
         return _load(source, device, dtype, offline=False)
     except InputError:
         raise
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise InputError(
-            f"model {source!r} is not on this machine and could not be had from the hub "
-            f"({_first_line(error)}): check the name and the network, or give a local folder (or "
-            "'toy')."
-        ) from error
+        reason = _first_line(error)
+        raise not_had("model", source, "a local folder (or 'toy')", reason) from error
 
 
 def _load(

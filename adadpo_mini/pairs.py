@@ -20,14 +20,6 @@ from adadpo_mini.lazy import LazyPairs, Places, Shelf, table_rows
 from adadpo_mini.readers import Numbered, check_columns, read_file
 from adadpo_mini.rows import FIELDS, Message, Pair, read_row
 from adadpo_mini.screening import LoadReport, Screen
-from adadpo_mini.tokens import (
-    PairBatch,
-    TokenizedPair,
-    make_batch,
-    stack_rows,
-    tokenize_completions,
-    tokenize_pairs,
-)
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.sets import SETS
 
@@ -35,16 +27,10 @@ __all__ = [
     "LoadReport",
     "Message",
     "Pair",
-    "PairBatch",
     "Pairs",
-    "TokenizedPair",
     "load_pairs",
     "load_splits",
-    "make_batch",
     "split_pairs",
-    "stack_rows",
-    "tokenize_completions",
-    "tokenize_pairs",
 ]
 
 IN_MEMORY = 1 << 24  # characters; what is larger stays on the disk

@@ -87,7 +87,7 @@ def conduct(
         run: trains, and hands on each event as it happens.
         told: what config.json says besides the settings.
     """
-    config, report = contest.config, contest.report
+    config = contest.config
     settings = {**config.as_dict(), "prompt_form": contest.prompt_form, **told}
     folder = RunFolder.create(out, settings) if out is not None else None
     events: dict[str, list[Event]] = {method: [] for method in config.methods}
@@ -113,7 +113,7 @@ def conduct(
         "status": status,
         "problem": problem,
         "trained_on_held_out": contest.trained_on_held_out,
-        "report": report.text if report and (report.dropped or report.contradictory) else None,
+        "report": contest.report,
         **summarize(config, events, win_rates),
     }
     if folder:

@@ -22,9 +22,9 @@ from torch import Tensor
 from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.models import context_length
-from adadpo_mini.pairs import PairBatch
 from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
 from adadpo_mini.scoring import ScoredBatch
+from adadpo_mini.tokens import PairBatch
 from adadpo_mini.trainer import Event, Trainer, check_finite, describe
 
 UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps
-from adadpo_mini.pairs import PairBatch, TokenizedPair, make_batch
+from adadpo_mini.tokens import PairBatch, TokenizedPair, make_batch
 
 Logps = Callable[[object, Tensor, Tensor], Tensor]
 """(model, input_ids, completion_mask) → log-probs of the completions, as `completion_logps`."""

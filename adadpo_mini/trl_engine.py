@@ -16,10 +16,10 @@ from transformers.utils import logging
 from adadpo_mini.contest import Race, torch_threads
 from adadpo_mini.errors import InputError
 from adadpo_mini.models import context_length
-from adadpo_mini.pairs import TokenizedPair, tokenize_pairs
 from adadpo_mini.race import RaceResult, conduct
 from adadpo_mini.runs import RunFolder
 from adadpo_mini.settings import KNOBS, RaceConfig
+from adadpo_mini.tokens import TokenizedPair, tokenize_pairs
 from adadpo_mini.trainer import Emit, Event
 from adadpo_mini.trl import OUR_KNOBS, AdaDPOConfig, AdaDPOTrainer, check_method
 from adadpo_mini.trl_events import EventLog

@@ -19,7 +19,7 @@ from adadpo_mini.figures import LABELS, LiveTrajectories
 from adadpo_mini.generate import sample_answers
 from adadpo_mini.judge import judge
 from adadpo_mini.models import context_length
-from adadpo_mini.pairs import make_batch, tokenize_pairs
+from adadpo_mini.tokens import make_batch, tokenize_pairs
 
 STEPS = 6 if os.environ.get("ADADPO_FAST") == "1" else 120  # the tests run a very short race
 print(f"Ready for a race of {STEPS} steps.")
