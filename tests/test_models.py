@@ -96,6 +96,12 @@ def test_gpt2s_activation_is_fused_without_changing_a_number_or_what_is_saved(ti
     assert saved["activation_function"] == "gelu_new"
 
 
+def test_loading_the_toy_says_nothing(capfd):
+    load_model()
+    out, err = capfd.readouterr()
+    assert out == err == ""
+
+
 def test_a_tokenizer_without_a_pad_token_pads_with_its_end_token(tiny, tmp_path):
     folder = edited(tiny, tmp_path, "tokenizer_config.json", pad_token=None)
     tokenizer = load_model(folder)[1]
