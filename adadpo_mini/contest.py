@@ -94,7 +94,10 @@ class Race:
         self.models, self._trainers = {}, {}
         for method in config.methods:
             self.models[method] = new_policy(
-                self.reference, lora_rank=config.lora_rank, checkpointing=config.checkpointing
+                self.reference,
+                lora_rank=config.lora_rank,
+                checkpointing=config.checkpointing,
+                seed=config.seed,
             )
             self._trainers[method] = self._new_trainer(method)
         self.seconds = 0.0
@@ -185,15 +188,20 @@ class Race:
                 began = time.perf_counter()
                 indices = self._schedule[step]
                 batch = self._train.batch(indices)
-                last = step == config.steps
+                last, untrained = step == config.steps, step == 0
                 evaluate = last or step % config.eval_every == 0
                 every = config.measure_every
                 measure = every > 0 and (last or step % every == 0)
 
                 def run(
-                    trainer: Trainer, batch=batch, last=last, evaluate=evaluate, measure=measure
+                    trainer: Trainer,
+                    batch=batch,
+                    last=last,
+                    evaluate=evaluate,
+                    measure=measure,
+                    untrained=untrained,
                 ) -> Event:
-                    slow = self._meters.read(trainer) if measure else {}
+                    slow = self._meters.read(trainer, untrained=untrained) if measure else {}
                     measured = trainer.evaluate(self._probe) if evaluate else {}
                     return {**trainer.step(batch, update=not last), **measured, **slow}
 

@@ -7,6 +7,7 @@ At these numbers of prompts and pairs, and every 60 steps, they take about an ei
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
+from threading import Lock
 
 from adadpo_mini.mass import (
     LONGEST_ANSWER,
@@ -42,6 +43,7 @@ class Meters:
         self, reference, tokenizer, pairs: Pairs, tokenized: PackedTokens, seed: int, **scoring
     ) -> None:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
+        self._lock, self._at_start = Lock(), None
         self._tokenized = tokenized[:DISPLACEMENT_PAIRS]
         self._scored = ScoredPairs(reference, self._tokenized, **scoring)
         enough = tokenized[:ENOUGH]
@@ -58,8 +60,12 @@ class Meters:
         logps = answer_logps(self._reference, self._tokenizer, pair["prompt"], sides)
         return logps.exp().sum().item() > STRANGE
 
-    def read(self, trainer: Trainer) -> Event:
+    def read(self, trainer: Trainer, *, untrained: bool = False) -> Event:
         """What is known about the trainer's policy now.
+
+        Args:
+            untrained: the policy is still the start that it shares with others; what is measured
+                on one of them then holds for all.
 
         Returns:
             eval_kl: KL(π_θ‖π_ref), nats per completion, estimated; see `mass.sampled_kl`.
@@ -70,7 +76,16 @@ class Meters:
             displacement/meter, displacement/threshold: to first order the chosen falls if the first
                 exceeds the second; averaged over a few pairs. See `measure.displacement`.
         """
-        model = trainer.model
+        if untrained:
+            with self._lock:
+                self._at_start = self._at_start or self._measure(trainer.model)
+                measured = self._at_start
+        else:
+            measured = self._measure(trainer.model)
+        weights = trainer.evaluate(self._scored.batch(range(len(self._tokenized))))
+        return {**measured, "displacement/threshold": weights["eval_ada/rho"]}
+
+    def _measure(self, model) -> Event:
         kl = sampled_kl(
             model,
             self._reference,
@@ -79,12 +94,10 @@ class Meters:
             seed=self._seed,
             max_new_tokens=self._longest_answer,
         )
-        weights = trainer.evaluate(self._scored.batch(range(len(self._tokenized))))
         event = {
             "eval_kl": kl.kl,
             "eval_length": kl.length,
             "displacement/meter": fmean(displacement(model, p).meter for p in self._tokenized),
-            "displacement/threshold": weights["eval_ada/rho"],
         }
         if self._countable:
             accounts = [mass_accounts(model, self._tokenizer, pair) for pair in self._countable]

@@ -2,10 +2,12 @@
 
 import copy
 
+import torch
+
 from adadpo_mini.errors import InputError
 
 
-def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
+def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False, seed: int = 0):
     """A model that starts equal to the reference and can be trained.
 
     Args:
@@ -14,6 +16,7 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
             on every linear layer; all other weights are the reference's own, in one copy.
         checkpointing: forget activations in the forward pass and compute them again in the
             backward pass: less memory, about a third more time.
+        seed: of an adapter's first weights, half of which are random.
 
     Source of LoRA: Hu et al. 2021, arXiv:2106.09685.
 
@@ -21,7 +24,7 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
         InputError: LoRA is wanted, but peft is not installed; or the model has no checkpointing.
     """
     if lora_rank:
-        policy = _with_adapter(reference, lora_rank)
+        policy = _with_adapter(reference, lora_rank, seed)
     else:
         policy = copy.deepcopy(reference).requires_grad_(True)
     if checkpointing:
@@ -33,7 +36,7 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False):
     return policy
 
 
-def _with_adapter(reference, rank: int):
+def _with_adapter(reference, rank: int, seed: int):
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -49,7 +52,9 @@ def _with_adapter(reference, rank: int):
         task_type="CAUSAL_LM",
         fan_in_fan_out=base.config.model_type == "gpt2",  # its layers are stored transposed
     )
-    return get_peft_model(base, adapter)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(base, adapter)
 
 
 def whole_model(policy):

@@ -61,6 +61,14 @@ def test_an_adapter_is_trained_and_the_reference_is_its_base_in_one_copy(toy):
     assert same(weights(reference), before), "merging works on a copy"
 
 
+def test_adapters_of_one_seed_start_alike(toy):
+    def first(seed):
+        policy = new_policy(toy[0], lora_rank=2, seed=seed)
+        return torch.cat([p.flatten() for p in policy.parameters() if p.requires_grad])
+
+    assert torch.equal(first(3), first(3)) and not torch.equal(first(3), first(4))
+
+
 def test_lora_without_peft_says_what_to_install(toy, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(InputError, match=r"adadpo-mini\[lora\]"):

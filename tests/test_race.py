@@ -411,3 +411,24 @@ def test_bad_input_leaves_no_run_folder(tmp_path, tiny):
     with pytest.raises(InputError):
         race("tone", model=str(tmp_path / "none"), out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_start_that_all_methods_share_is_measured_once_and_as_each_would_be(monkeypatch):
+    meters_module, measured = sys.modules["adadpo_mini.meters"], []
+    plain = meters_module.Meters._measure
+
+    def counting(self, model):
+        measured.append(id(model))
+        return plain(self, model)
+
+    monkeypatch.setattr(meters_module.Meters, "_measure", counting)
+    methods = ("dpo", "adadpo_policy", "fixed_ratio")
+    config = RaceConfig(steps=2, batch_size=4, eval_pairs=4, measure_every=2, methods=methods)
+    contest = Race(config)
+    alone = {name: contest._meters.read(trainer) for name, trainer in contest._trainers.items()}
+    measured.clear()
+    events = [(method, event) for method, event in contest.events() if event["step"] in (0, 2)]
+    assert len(measured) == 1 + len(methods)
+    for method, event in events[: len(methods)]:
+        assert {name: event[name] for name in alone[method]} == alone[method]
+    assert events[1][1]["displacement/threshold"] != 1.0, "policy space does not start at 1"
