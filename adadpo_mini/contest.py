@@ -73,7 +73,7 @@ class Race:
         train, tokenized = fit_pairs(train, self.tokenizer, context)
         self.held_out, fitting = fit_pairs(held_out, self.tokenizer, context)
         self.report = told(train.report, self.held_out.report)
-        probe = fitting[: config.eval_pairs]
+        self._probe_pairs = probe = fitting[: config.eval_pairs]
         self._check_memory(tokenized)
         if RLHF in config.methods and self.reference.device.type != "cpu":
             raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
@@ -108,7 +108,7 @@ class Race:
         The last bit of a score depends on what else is in the batch, so that a race with other
         batches scores anew.
         """
-        if sum(parameter.numel() for parameter in self.reference.parameters()) < SMALL:
+        if self.reference.num_parameters() < SMALL:
             return None
         config, how = self.config, self._scoring
         return RefScores(

@@ -15,7 +15,7 @@ REMEDY = (
     "take fewer methods or pairs at once, bfloat16, LoRA (--lora-rank) or --checkpointing, or a "
     "smaller model"
 )
-CGROUP = ("max", "current")
+CGROUP = Path("/sys/fs/cgroup")
 KEPT = 17  # numbers a layer, token and width keeps for the backward pass, arXiv:2205.05198
 
 
@@ -60,9 +60,11 @@ def available_memory(device: str) -> int:
 
     available = psutil.virtual_memory().available
     try:  # a container may have less than its machine
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{n}").read_text()) for n in CGROUP)
-        return min(available, limit - used)
-    except (OSError, ValueError):
+        limit = int((CGROUP / "memory.max").read_text())
+        held = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        # Not memory.current: that counts cached files, too, which give way.
+        return min(available, limit - int(held["anon"]))
+    except (OSError, ValueError, KeyError):
         return available
 
 
@@ -96,7 +98,7 @@ def training_memory(
         pairs_at_once: in one forward pass.
         longest: tokens of the longest pair, its prompt counted once.
     """
-    weights = sum(parameter.numel() for parameter in model.parameters())
+    weights = model.num_parameters()
     width = model.dtype.itemsize
     config = model.config.get_text_config()
     layers, hidden, words = config.num_hidden_layers, config.hidden_size, config.vocab_size

@@ -28,9 +28,9 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False, se
     else:
         policy = copy.deepcopy(reference).requires_grad_(True)
     if checkpointing:
-        # "gradient" was its name in transformers until 5.22.
         if not policy.supports_gradient_checkpointing:
             raise InputError(f"{type(policy).__name__} has no checkpointing; leave it out.")
+        # "gradient" was its name in transformers until 5.22.
         kind = "activation" if hasattr(policy, "activation_checkpointing_enable") else "gradient"
         getattr(policy, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     return policy

@@ -15,11 +15,10 @@ from transformers.utils import logging
 
 from adadpo_mini.contest import Race, torch_threads
 from adadpo_mini.errors import InputError
-from adadpo_mini.models import context_length
 from adadpo_mini.race import RaceResult, conduct
 from adadpo_mini.runs import RunFolder
 from adadpo_mini.settings import KNOBS, RaceConfig
-from adadpo_mini.tokens import TokenizedPair, tokenize_pairs
+from adadpo_mini.tokens import TokenizedPair
 from adadpo_mini.trainer import Emit, Event
 from adadpo_mini.trl import OUR_KNOBS, AdaDPOConfig, AdaDPOTrainer, check_method
 from adadpo_mini.trl_events import EventLog
@@ -57,9 +56,7 @@ class TrlRace(Race):
 
     def _trl_trainer(self, scratch: str, emit: Emit) -> AdaDPOTrainer:
         config, batches = self.config, self._schedule
-        pairs = self._train.pairs
-        held_out = self.held_out[: config.eval_pairs]
-        probe = tokenize_pairs(held_out, self.tokenizer, context_length(self.reference))
+        pairs, probe = self._train.pairs, self._probe_pairs
         model, own = self.models[config.methods[0]], self._trainers[config.methods[0]]
 
         def measure() -> Event:

@@ -288,6 +288,18 @@ def test_the_device_is_the_cpu_for_a_small_model_and_a_gpu_for_a_large_one(monke
         pick_device("cuda", 10**9)
 
 
+def test_a_container_has_what_its_limit_leaves_and_cached_files_do_not_count(monkeypatch, tmp_path):
+    from adadpo_mini import memory
+
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    whole = available_memory("cpu")
+    (tmp_path / "memory.stat").write_text("anon 300\nfile 900000\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert available_memory("cpu") == 700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory("cpu") == pytest.approx(whole, rel=0.2)
+
+
 def test_what_fits_is_let_through():
     assert available_memory("cpu") > 10**8
     check_fits("it", 1000, "cpu")
