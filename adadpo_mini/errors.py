@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class WriteError(InputError):
+    """Something cannot be written, such as on a full disk: what, why, and what to do."""
+
+
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE is set, as the hub's own library reads it."""
     return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON")
