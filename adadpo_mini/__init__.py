@@ -14,6 +14,7 @@ from adadpo_mini.losses import PreferenceLoss, adadpo_loss, dpo_loss, fixed_rati
 from adadpo_mini.models import load_model
 from adadpo_mini.pairs import load_pairs
 from adadpo_mini.race import RaceResult, race
+from adadpo_mini.resuming import resume
 from adadpo_mini.settings import RaceConfig
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "load_model",
     "load_pairs",
     "race",
+    "resume",
 ]

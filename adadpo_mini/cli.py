@@ -36,6 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--engine", choices=["own", "trl"], help="what trains (default: own)")
     _add_training(train)
 
+    resume = command("resume", commands.resume, "go on with a race that was interrupted")
+    resume.add_argument("out", metavar="folder", type=_path, help="the run folder")
+    resume.add_argument("--json", action="store_true", help="print the summary as JSON")
+
     chat = command("chat", commands.chat, "ask the models of a run folder, side by side")
     chat.add_argument("folder", type=_path, help="a folder that `race --out` wrote")
     chat.add_argument("--prompt", help="ask this and leave; without it, ask again and again")
@@ -109,7 +113,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="(default: 0)")
     parser.add_argument("--measure-every", type=int, help="steps between slow measurements (60)")
-    parser.add_argument("--threads", type=int, help="CPU threads for each method (default: 1)")
+    parser.add_argument("--threads", type=int, help="CPU threads for each method (chosen)")
+    parser.add_argument("--snapshot-every", type=int, help="steps between kept models (0: never)")
+    parser.add_argument(
+        "--snapshot-gb", type=float, help="room for all snapshots, in GB (default: 5)"
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: a GPU for a large model)")
     parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32)")
     parser.add_argument("--pairs-at-once", type=int, help="in a forward pass (default: the batch)")

@@ -6,20 +6,24 @@ Imports are inside, so that `--help` and a refused argument do not wait for torc
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.files import user_path
+
+if TYPE_CHECKING:
+    from adadpo_mini.race import RaceResult
 
 NOT_SETTINGS = ("command", "run", "out", "json", "preset", "method", "engine")
 
 
 def race(arguments: Namespace) -> int:
     """Also `train`, which is a race of one."""
-    from adadpo_mini.console import closing_table, race_progress
+    from adadpo_mini.console import race_progress
     from adadpo_mini.presets import find_preset
-    from adadpo_mini.runs import to_json
     from adadpo_mini.settings import RaceConfig
 
     said = {key: value for key, value in vars(arguments).items() if key not in NOT_SETTINGS}
@@ -32,16 +36,45 @@ def race(arguments: Namespace) -> int:
     data = settings.pop("data", RaceConfig.data)
     run_race = _engine(vars(arguments).get("engine", "own"))
     with race_progress(settings.get("steps", RaceConfig.steps)) as on_event:
-        result = run_race(data, out=arguments.out, on_event=on_event, **settings)
-    if result.summary["report"]:
-        print(f"adadpo-mini: {result.summary['report']}", file=sys.stderr)
+        result = run_race(data, out=arguments.out, on_event=on_event, note=_note, **settings)
+    return _close(result, arguments)
+
+
+def resume(arguments: Namespace) -> int:
+    """Go on with a race that was interrupted."""
+    from adadpo_mini.console import race_progress
+    from adadpo_mini.resuming import resume
+    from adadpo_mini.runs import RunFolder
+
+    steps = RunFolder.open(arguments.out).config().get("steps", 0)
+    with race_progress(steps) as on_event:
+        result = resume(arguments.out, on_event=on_event, note=_note)
+    return _close(result, arguments)
+
+
+def _note(sentence: str) -> None:
+    print(f"adadpo-mini: {sentence}", file=sys.stderr)
+
+
+def _close(result: "RaceResult", arguments: Namespace) -> int:
+    """Print what a race has come to; returns the exit code."""
+    from adadpo_mini.console import closing_table
+    from adadpo_mini.runs import to_json
+
+    summary = result.summary
+    if summary["report"]:
+        _note(summary["report"])
     if arguments.json:
-        print(to_json(result.summary))
+        print(to_json(summary))
     else:
-        closing_table(result.summary, arguments.out)
-    if result.summary["status"] in ("diverged", "failed"):
-        raise InputError(result.summary["problem"])
-    return 130 if result.summary["status"] == "interrupted" else 0
+        closing_table(summary, arguments.out)
+    if summary["status"] in ("diverged", "failed"):
+        raise InputError(summary["problem"])
+    if summary["status"] != "interrupted":
+        return 0
+    if arguments.out:
+        _note(f"interrupted; go on with: adadpo-mini resume {arguments.out}")
+    return 130
 
 
 def _engine(name: str) -> Callable:
@@ -106,7 +139,7 @@ def losses(arguments: Namespace) -> None:
         rows = {name: asdict(method) for name, method in METHODS.items()}
         print(to_json({name: {**row, "loss": name} for name, row in rows.items()}))
     elif arguments.into:
-        write_between(arguments.into, "losses", methods_table())
+        write_between(user_path(arguments.into), "losses", methods_table())
     else:
         from adadpo_mini.console import losses_table
 
@@ -117,15 +150,20 @@ def data(arguments: Namespace) -> None:
     from adadpo_mini.toyworld import data_dir
     from adadpo_mini.toyworld.sets import write_sets
 
-    for path in write_sets(arguments.out or data_dir(), arguments.seed):
+    out = user_path(arguments.out or data_dir())
+    for path in write_sets(out, arguments.seed):
         print(path)
 
 
 def pretrain(arguments: Namespace) -> None:
     from adadpo_mini.console import pretrain_with_progress
     from adadpo_mini.toyworld import data_dir
+    from adadpo_mini.toyworld.pretrain import check_model_folder
 
-    out = arguments.out or data_dir() / "models" / "toy-gpt2"
+    out = user_path(arguments.out or data_dir() / "models" / "toy-gpt2")
+    check_model_folder(out)
+    if arguments.threads < 1:
+        raise InputError(f"threads must be a whole number from 1 up, not {arguments.threads}.")
     pretrain_with_progress(out, arguments.steps, arguments.seed, arguments.threads)
 
 
@@ -133,13 +171,15 @@ def sweep(arguments: Namespace) -> None:
     from adadpo_mini.console import progress_bar
     from adadpo_mini.experiments import run_paper, run_sets
 
+    if arguments.quick and arguments.plan != "paper":
+        raise InputError("--quick is a small part of the plan paper: leave one of the two out.")
     name = "quick" if arguments.quick else arguments.plan
-    out = arguments.out or Path(f"{name}.csv")
+    out = user_path(arguments.out or f"{name}.csv")
     if arguments.plan == "sets":
         progress = run_sets(out, arguments.processes)
     else:
         progress = run_paper(out, arguments.quick, arguments.processes)
-    with progress_bar("races", 1) as show:
+    with closing(progress), progress_bar("races", 1) as show:
         for done, in_all in progress:
             show(done, in_all=in_all)
     print(out)
@@ -150,12 +190,13 @@ def table(arguments: Namespace) -> None:
     from adadpo_mini.results import read_measurements
     from adadpo_mini.tables import sets_table, write_between
 
+    results = user_path(arguments.results)
     if arguments.kind == "sets":
-        text = sets_table(arguments.results)
+        text = sets_table(results)
     else:
-        text = verdict_table(read_measurements(arguments.results))
+        text = verdict_table(read_measurements(results))
     if arguments.into:
-        write_between(arguments.into, arguments.kind, text)
+        write_between(user_path(arguments.into), arguments.kind, text)
     else:
         print(text)
 
@@ -163,6 +204,7 @@ def table(arguments: Namespace) -> None:
 def report(arguments: Namespace) -> None:
     from adadpo_mini.report import write_report
 
-    out = arguments.out or arguments.results.with_suffix(".html")
-    write_report(arguments.results, out)
+    results = user_path(arguments.results)
+    out = user_path(arguments.out or results.parent / f"{results.stem}.html")
+    write_report(results, out)
     print(out)

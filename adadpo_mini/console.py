@@ -89,6 +89,8 @@ def closing_table(summary: dict, out: Path | None) -> None:
             "All pairs have the same prompt, so none could be held out: what was measured is what "
             "was trained on."
         )
+    if "threads" in summary:
+        console.print(f"CPU threads: {summary['threads']} for each method.")
     if out:
         console.print(f"Run folder: {escape(str(out))}")
 

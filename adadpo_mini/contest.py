@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 
+from adadpo_mini.cache import digest
 from adadpo_mini.errors import InputError
 from adadpo_mini.generate import sample_answers
 from adadpo_mini.judge import win_rate
@@ -17,18 +20,22 @@ from adadpo_mini.memory import SMALL, check_training_fits
 from adadpo_mini.meters import Meters
 from adadpo_mini.methods import RLHF
 from adadpo_mini.models import context_length, load_model
-from adadpo_mini.packed import PackedTokens, RefScores, fit_pairs
-from adadpo_mini.pairs import load_splits
+from adadpo_mini.packed import PackedTokens, RefScores, fit_pairs, model_key
+from adadpo_mini.pairs import Pairs, load_splits
 from adadpo_mini.policies import new_policy
 from adadpo_mini.rlhf import RlhfTrainer
 from adadpo_mini.scoring import Logps, ScoredPairs
 from adadpo_mini.screening import told
 from adadpo_mini.settings import KNOBS, RaceConfig
 from adadpo_mini.shared_prompt import can_share_prompts, shared_logps
+from adadpo_mini.state import TrainingState
 from adadpo_mini.templates import prompt_form
+from adadpo_mini.threads import choose_threads, torch_threads
 from adadpo_mini.tokens import make_batch
 from adadpo_mini.toyworld.grammar import find_topic
-from adadpo_mini.trainer import Event, Trainer
+from adadpo_mini.trainer import Emit, Event, Trainer
+
+RACE = "race"  # no method's name
 
 
 class Race:
@@ -37,15 +44,19 @@ class Race:
     Args:
         config: the settings.
         data: rows to use in place of the set or file that `config.data` names.
+        splits: (training pairs, held-out pairs), already parted, to use in place of `data`.
         start: (model, tokenizer) to use in place of the model that `config.model` names.
         workers: how many methods train at the same time; all of them if left out and the machine
             has the cores. The numbers do not depend on it.
 
     Attributes:
+        config: the settings, with the number of threads that was chosen where none was given.
+        step: the next step; so many updates each method has had.
         reference: the model all methods start from; it is never trained.
         models: the policy of each method, trained in place as the race goes.
         report: a sentence on what became of the rows of both sides; None if there is nothing to
             tell.
+        train_pairs: the pairs that are trained on.
         held_out: the held-out pairs; the first `eval_pairs` of them are the probe.
         trained_on_held_out: True if the pairs have one prompt only and cannot be parted, so that
             what is measured is what was trained on.
@@ -58,28 +69,33 @@ class Race:
         self,
         config: RaceConfig,
         data: Iterable[dict] | None = None,
+        splits: tuple[Pairs, Pairs] | None = None,
         start=None,
         workers: int | None = None,
     ) -> None:
-        self.config = config
         self._workers = workers or min(len(config.methods), os.cpu_count() or 1)
-        train, held_out = load_splits(config.data if data is None else data)
+        train, held_out = splits or load_splits(config.data if data is None else data)
         self.trained_on_held_out = train is held_out
         self.reference, self.tokenizer = start or load_model(
             config.model, device=config.device, dtype=config.dtype
         )
         self.reference.eval().requires_grad_(False)
+        parameters = self.reference.num_parameters()
+        threads = config.threads or choose_threads(parameters, len(config.methods))
+        self.config = config = replace(config, threads=threads)
         context = context_length(self.reference)
-        train, tokenized = fit_pairs(train, self.tokenizer, context)
+        self.train_pairs, tokenized = fit_pairs(train, self.tokenizer, context)
         self.held_out, fitting = fit_pairs(held_out, self.tokenizer, context)
-        self.report = told(train.report, self.held_out.report)
+        self.report = told(self.train_pairs.report, self.held_out.report)
         self._probe_pairs = probe = fitting[: config.eval_pairs]
+        parts = (tokenized.ids, tokenized.ends, PackedTokens.of(probe).ids)
+        self._tokens = digest(parts)
         self._check_memory(tokenized)
         if RLHF in config.methods and self.reference.device.type != "cpu":
             raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
-        self.prompt_form = prompt_form([pair["prompt"] for pair in train[:1000]])
+        self.prompt_form = prompt_form([pair["prompt"] for pair in self.train_pairs[:1000]])
 
-        self._schedule = batch_schedule(len(train), config)
+        self._schedule = batch_schedule(len(tokenized), config)
         self._scoring = {
             "logps": self._fastest(tokenized, fitting),
             "pairs_at_once": config.pairs_at_once or config.batch_size,
@@ -100,6 +116,7 @@ class Race:
                 seed=config.seed,
             )
             self._trainers[method] = self._new_trainer(method)
+        self.step = 0
         self.seconds = 0.0
 
     def _kept_scores(self, pairs: PackedTokens) -> RefScores | None:
@@ -167,7 +184,18 @@ class Race:
         )
 
     def events(self) -> Iterator[tuple[str, Event]]:
-        """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method.
+        """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method; see
+        `run_steps`."""
+        for events in self.run_steps():
+            yield from events.items()
+
+    def train(self, emit: Emit) -> None:
+        """Run the race, handing on the events of each step; see `run_steps`."""
+        for events in self.run_steps():
+            emit(events)
+
+    def run_steps(self) -> Iterator[dict[str, Event]]:
+        """Run the race, yielding the events of step 0, 1, ..., steps, by method.
 
         The methods train at the same time, one thread each, and wait for one another after every
         step. To a trainer's event the race adds `epoch`, `time` (seconds that the race has computed
@@ -177,40 +205,71 @@ class Race:
         Raises:
             FloatingPointError: a method has diverged.
         """
-        config = self.config
         with (
             self._scores_kept(),
-            torch_threads(config.threads),
+            torch_threads(self.config.threads),
             ThreadPoolExecutor(self._workers) as pool,
         ):
             self._fit_reward_models()
-            for step in range(config.steps + 1):
-                began = time.perf_counter()
-                indices = self._schedule[step]
-                batch = self._train.batch(indices)
-                last, untrained = step == config.steps, step == 0
-                evaluate = last or step % config.eval_every == 0
-                every = config.measure_every
-                measure = every > 0 and (last or step % every == 0)
+            while self.step <= self.config.steps:
+                events = self._run_step(pool)
+                self.step += 1
+                yield events
 
-                def run(
-                    trainer: Trainer,
-                    batch=batch,
-                    last=last,
-                    evaluate=evaluate,
-                    measure=measure,
-                    untrained=untrained,
-                ) -> Event:
-                    slow = self._meters.read(trainer, untrained=untrained) if measure else {}
-                    measured = trainer.evaluate(self._probe) if evaluate else {}
-                    return {**trainer.step(batch, update=not last), **measured, **slow}
+    def _run_step(self, pool: ThreadPoolExecutor) -> dict[str, Event]:
+        config, step = self.config, self.step
+        began = time.perf_counter()
+        indices = self._schedule[step]
+        batch = self._train.batch(indices)
+        last = step == config.steps
+        evaluate = last or step % config.eval_every == 0
+        measure = config.measure_every > 0 and (last or step % config.measure_every == 0)
 
-                events = list(pool.map(run, self._trainers.values()))
-                self.seconds += time.perf_counter() - began
-                epoch = step * len(indices) / len(self._train)
-                for method, event in zip(config.methods, events, strict=True):
-                    own = self._trainers[method].seconds
-                    yield method, {**event, "epoch": epoch, "time": self.seconds, "own_time": own}
+        def run(trainer: Trainer | RlhfTrainer) -> Event:
+            slow = self._meters.read(trainer, untrained=step == 0) if measure else {}
+            measured = trainer.evaluate(self._probe) if evaluate else {}
+            return {**trainer.step(batch, update=not last), **measured, **slow}
+
+        events = list(pool.map(run, self._trainers.values()))
+        self.seconds += time.perf_counter() - began
+        epoch = step * len(indices) / len(self._train)
+        return {
+            method: {
+                **event,
+                "epoch": epoch,
+                "time": self.seconds,
+                "own_time": self._trainers[method].seconds,
+            }
+            for method, event in zip(config.methods, events, strict=True)
+        }
+
+    def state(self) -> TrainingState:
+        """What `restore` needs to go on from here; it shares its memory with the models."""
+        parts = {method: trainer.state() for method, trainer in self._trainers.items()}
+        # Scored again in another batch, a pair's score might differ in its last bit.
+        scores = {"scores": self._train.scores}
+        own = TrainingState(scores, {"step": self.step, "seconds": self.seconds})
+        return TrainingState.join({**parts, RACE: own})
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on where a race of the same settings was.
+
+        Raises:
+            InputError: the state is that of another race.
+        """
+        own = state.part(RACE)
+        if own.tensors["scores"].shape != self._train.scores.shape:
+            raise InputError("the kept state is that of other pairs; race again.")
+        for method, trainer in self._trainers.items():
+            trainer.restore(state.part(method))
+        self._train.scores.copy_(own.tensors["scores"])
+        self.step, self.seconds = own.numbers["step"], own.numbers["seconds"]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the tokenised pairs and of the reference: what else than the settings decides
+        the numbers."""
+        return digest([self._tokens, model_key(self.reference)])
 
     @contextmanager
     def _scores_kept(self) -> Iterator[None]:
@@ -225,7 +284,7 @@ class Race:
         """RLHF's first stage, on the batches that the race will train on, in their order."""
         began = time.perf_counter()
         for trainer in self._trainers.values():
-            if isinstance(trainer, RlhfTrainer):
+            if isinstance(trainer, RlhfTrainer) and not trainer.is_fitted:
                 # A list: what scoring the pairs takes is no cost of RLHF's alone.
                 trainer.fit_reward_model([self._train.batch(b) for b in self._schedule[:-1]])
         self.seconds += time.perf_counter() - began
@@ -273,15 +332,3 @@ def batch_schedule(pair_count: int, config: RaceConfig) -> list[list[int]]:
         order = torch.randperm(pair_count, generator=generator).tolist()
         batches += [order[i : i + size] for i in range(0, pair_count - size + 1, size)]
     return batches[: config.steps + 1]
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let each torch operation use `count` threads. More threads than cores, over all that
-    trains at once, do not share the machine but fight over it, and take 10 times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

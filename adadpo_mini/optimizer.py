@@ -1,8 +1,11 @@
 """AdamW with fp32 weights and moments, whatever the model computes in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor
+
+from adadpo_mini.state import adamw_state, copy_into, restore_adamw
 
 
 class MasterAdamW:
@@ -53,3 +56,24 @@ class MasterAdamW:
     def zero_grad(self) -> None:
         for weight in self._weights:
             weight.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """What `restore` needs to go on: moments, and the fp32 copies of weights."""
+        masters = {
+            f"masters/{i}": master.detach()
+            for i, (weight, master) in enumerate(zip(self._weights, self._masters, strict=True))
+            if master is not weight
+        }
+        return {**adamw_state(self._adamw), **masters}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the state of an optimizer of the same weights.
+
+        Raises:
+            InputError: it is that of other weights.
+        """
+        restore_adamw(self._adamw, tensors)
+        for i, (weight, master) in enumerate(zip(self._weights, self._masters, strict=True)):
+            if master is not weight:
+                copy_into(master, tensors, f"masters/{i}")

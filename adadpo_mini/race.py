@@ -1,20 +1,20 @@
-"""A race from start to end: trained, summed up, and written to its run folder."""
+"""A race from start to end: trained, written to its run folder, and summed up."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from adadpo_mini.contest import Race
+from adadpo_mini.errors import InputError, WriteError
+from adadpo_mini.files import free_space, user_path
+from adadpo_mini.keeper import Keeper, Note, model_bytes, plan_snapshots, snapshot_steps
 from adadpo_mini.memory import REMEDY
-from adadpo_mini.policies import whole_model
-from adadpo_mini.runs import RunFolder
+from adadpo_mini.run_writer import RunWriter, check_free, create_run
 from adadpo_mini.settings import RaceConfig
-from adadpo_mini.trainer import Emit, Event
+from adadpo_mini.signals import held_signals
+from adadpo_mini.trainer import Event, OnEvent
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RaceResult:
     """What a race leaves in memory.
 
     Attributes:
-        config: its settings.
+        config: its settings, with the number of threads that was chosen where none was given.
         events: every event, by method.
         summary: see `summarize`.
         models: the trained policies, by method.
@@ -42,7 +42,8 @@ def race(
     data: str | Path | Iterable[dict] = "tone",
     *,
     out: str | Path | None = None,
-    on_event: Emit = lambda method, event: None,
+    on_event: OnEvent = lambda method, event: None,
+    note: Note = lambda sentence: None,
     **settings,
 ) -> RaceResult:
     """Train several methods on the same pairs, from the same start, in the same order.
@@ -51,56 +52,88 @@ def race(
         data: a toy set, a JSON-lines file, or rows, as `load_pairs` takes them.
         out: where to write the run folder; nothing is written if left out.
         on_event: called with (method, event) as they happen, for instance to draw them.
+        note: called with what else is to be said, a sentence each.
         **settings: fields of `RaceConfig`, such as methods, steps, beta, learning_rate, seed.
 
     Returns:
         The result. After KeyboardInterrupt or divergence it holds what was done until then, and
-        its summary's `status` says "interrupted" or "diverged"; if memory ran out, "failed".
+        its summary's `status` says "interrupted" or "diverged"; if memory or the disk ran out,
+        "failed".
 
     Raises:
-        InputError: the settings, the data or the model cannot be used; nothing was trained.
+        InputError: the settings, the data or the model cannot be used, or nothing can be written
+            to `out`; nothing was trained.
     """
     by_name = isinstance(data, (str, Path))
     config = RaceConfig(data=str(data) if by_name else "rows", **settings)
-    if out is not None:
-        RunFolder.check_free(out)
+    check_output(config, out)
     contest = Race(config, data=None if by_name else data)
+    return conduct(contest, out=out, on_event=on_event, note=note, keep_pairs=not by_name)
 
-    def run(emit: Emit) -> None:
-        for method, event in contest.events():
-            emit(method, event)
 
-    return conduct(contest, run, out=out, on_event=on_event)
+def check_output(config: RaceConfig, out: str | Path | None) -> None:
+    """Find out, before anything is loaded, whether the run can be written.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if out is not None:
+        check_free(out)
+    elif config.snapshot_every:
+        raise InputError("snapshot_every needs a run folder to write to: give out (--out).")
 
 
 def conduct(
     contest: Race,
-    run: Callable[[Emit], None],
     *,
     out: str | Path | None,
-    on_event: Emit,
+    on_event: OnEvent = lambda method, event: None,
+    note: Note = lambda sentence: None,
+    stop: Callable[[], bool] = lambda: False,
+    keep_pairs: bool = False,
     **told: object,
 ) -> RaceResult:
-    """Let a contest run, note and write what happens, and sum it up; see `race`.
+    """Let a contest run, write what happens, and sum it up; see `race`.
+
+    Every race goes through here, whoever started it and whatever trains.
 
     Args:
-        run: trains, and hands on each event as it happens.
+        stop: asked after every step; True ends the race as an interruption does.
+        keep_pairs: write the pairs to the run folder, because nowhere else are they kept.
         told: what config.json says besides the settings.
     """
-    config = contest.config
-    settings = {**config.as_dict(), "prompt_form": contest.prompt_form, **told}
-    folder = RunFolder.create(out, settings) if out is not None else None
-    events: dict[str, list[Event]] = {method: [] for method in config.methods}
+    events: dict[str, list[Event]] = {method: [] for method in contest.config.methods}
+    if out is None:
+        return carry_out(contest, None, events, on_event=on_event, stop=stop, note=note)
+    size = model_bytes(contest.models.values())
+    every = plan_snapshots(contest.config, size, free_space(user_path(out)), note)
+    contest.config = replace(contest.config, snapshot_every=every)
+    settings = {
+        **contest.config.as_dict(),
+        "prompt_form": contest.prompt_form,
+        "fingerprint": contest.fingerprint,
+        **told,
+    }
+    pairs = (contest.train_pairs, contest.held_out) if keep_pairs else None
+    needed = size * (1 + len(snapshot_steps(contest.config.steps, every)))
+    with create_run(out, settings, pairs, needed) as writer:
+        return carry_out(contest, writer, events, on_event=on_event, stop=stop, note=note)
 
-    def emit(method: str, event: Event) -> None:
-        events[method].append(event)
-        if folder:
-            folder.append(method, event)
-        on_event(method, event)
 
+def carry_out(
+    contest: Race,
+    writer: RunWriter | None,
+    events: dict[str, list[Event]],
+    *,
+    on_event: OnEvent,
+    note: Note,
+    stop: Callable[[], bool] = lambda: False,
+) -> RaceResult:
+    """Train, judge, save and sum up. Whatever ends it, what was computed is kept."""
+    keeper = Keeper(contest, writer, note)
     status, problem, win_rates = "finished", None, None
     try:
-        run(emit)
+        _train(contest, keeper, events, on_event, stop)
         win_rates = contest.win_rates()
     except KeyboardInterrupt:
         status = "interrupted"
@@ -109,19 +142,44 @@ def conduct(
     except torch.OutOfMemoryError:
         status = "failed"
         problem = f"{contest.reference.device} has run out of memory; {REMEDY}."
+    except WriteError as error:
+        status, problem = "failed", str(error)
     summary = {
         "status": status,
         "problem": problem,
         "trained_on_held_out": contest.trained_on_held_out,
         "report": contest.report,
-        **summarize(config, events, win_rates),
+        **summarize(contest.config, events, win_rates),
     }
-    if folder:
-        with _uninterrupted():
-            folder.write_summary(summary)
-            for method, model in contest.models.items():
-                folder.save_model(method, whole_model(model), contest.tokenizer)
-    return RaceResult(config, events, summary, contest.models, contest.reference, contest.tokenizer)
+    summary = keeper.save_all(summary)
+    return RaceResult(
+        contest.config, events, summary, contest.models, contest.reference, contest.tokenizer
+    )
+
+
+def _train(
+    contest: Race,
+    keeper: Keeper,
+    events: dict[str, list[Event]],
+    on_event: OnEvent,
+    stop: Callable[[], bool],
+) -> None:
+    """Train to the end, or to the end of the step in which somebody interrupts."""
+
+    def emit(step_events: Mapping[str, Event]) -> None:
+        for method, event in step_events.items():
+            events[method].append(event)
+        keeper.keep_events(step_events)
+        for method, event in step_events.items():
+            on_event(method, event)
+        if interrupted() or stop():
+            raise KeyboardInterrupt
+        keeper.keep_models()
+
+    with held_signals() as interrupted:
+        keeper.keep_models()
+        contest.train(emit)
+        keeper.at_rest = True
 
 
 def summarize(
@@ -130,10 +188,10 @@ def summarize(
     """The closing table as a dict.
 
     Returns:
-        data, seed, and methods: for each method, from its last held-out measurement, steps,
-        delta_chosen and delta_rejected (nats per completion against the reference), accuracy,
-        margin (β·(u_w − u_l)), win_rate against the reference (None if unknown), and seconds that
-        this method has computed.
+        data, seed, threads (CPU threads of each method), and methods: for each method, from its
+        last held-out measurement, steps, delta_chosen and delta_rejected (nats per completion
+        against the reference), accuracy, margin (β·(u_w − u_l)), win_rate against the reference
+        (None if unknown), and seconds that this method has computed.
     """
 
     def row(method: str) -> dict:
@@ -152,18 +210,5 @@ def summarize(
         }
 
     methods = {method: row(method) for method in config.methods}
-    return {"data": config.data, "seed": config.seed, "methods": methods}
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let a second Ctrl-C not tear what the first has caused to be saved."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals never reach other threads
-        return
-    before = {name: signal.signal(name, signal.SIG_IGN) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+    about = {"data": config.data, "seed": config.seed, "threads": config.threads}
+    return {**about, "methods": methods}

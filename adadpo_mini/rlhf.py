@@ -24,8 +24,22 @@ from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.models import context_length
 from adadpo_mini.reward_model import RewardModel, bradley_terry_loss
 from adadpo_mini.scoring import ScoredBatch
+from adadpo_mini.state import (
+    TrainingState,
+    adamw_state,
+    restore_adamw,
+    restore_weights,
+    trained_weights,
+)
 from adadpo_mini.tokens import PairBatch
-from adadpo_mini.trainer import Event, Trainer, check_finite, describe
+from adadpo_mini.trainer import (
+    Event,
+    Trainer,
+    check_finite,
+    counters,
+    describe,
+    restore_counters,
+)
 
 UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs
 
@@ -247,8 +261,7 @@ class RlhfTrainer:
     @torch.no_grad()
     def score(self, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
         """Rewards in units, shape (rows,); see `fit_reward_model`."""
-        if self._unit is None:
-            raise InputError("rlhf has no reward model yet; call fit_reward_model first.")
+        self._check_fitted()
         return (self.reward_model(input_ids, completion_mask) - self._center) / self._unit
 
     def compute_loss(self, prompts: Sequence[Sequence[int]]) -> SampleLoss:
@@ -336,6 +349,43 @@ class RlhfTrainer:
         measured = self._measure(batch)
         self.seconds += time.perf_counter() - began
         return {f"eval_{name}": value for name, value in measured.items()}
+
+    def state(self) -> TrainingState:
+        """What `restore` needs to go on from here, the reward model included.
+
+        Raises:
+            InputError: the reward model was not fitted.
+        """
+        self._check_fitted()
+        tensors = {**trained_weights(self.model), **adamw_state(self._optimizer)}
+        tensors |= {
+            f"reward/{name}": p.detach() for name, p in self.reward_model.state_dict().items()
+        }
+        scale = {"center": self._center, "unit": self._unit, "longest": self.max_new_tokens}
+        return TrainingState(tensors, {**counters(self), **scale})
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on where a trainer of the same model was; the reward model is then fitted.
+
+        Raises:
+            InputError: the state is that of another model.
+        """
+        restore_weights(self.model, state.tensors)
+        restore_adamw(self._optimizer, state.tensors)
+        self.reward_model.load_state_dict(state.part("reward").tensors)
+        self.reward_model.requires_grad_(False)
+        self._center, self._unit = state.numbers["center"], state.numbers["unit"]
+        self.max_new_tokens = state.numbers["longest"]
+        restore_counters(self, state)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a reward model yet."""
+        return self._unit is not None
+
+    def _check_fitted(self) -> None:
+        if not self.is_fitted:
+            raise InputError("rlhf has no reward model yet; call fit_reward_model first.")
 
     @torch.no_grad()
     def _measure(self, batch: ScoredBatch) -> Event:

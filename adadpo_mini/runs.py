@@ -1,88 +1,189 @@
-"""The run folder: config.json, <method>/metrics.jsonl, <method>/model/, summary.json."""
+"""The run folder, as everybody reads it: command line, page, doctor and lessons.
+
+    config.json                       the settings, and what else is needed to go on
+    <method>/metrics.jsonl            one event a line, one line a step
+    <method>/snapshots/step_<N>/      the model after N updates, if snapshots were asked for
+    <method>/model/                   the model as training left it
+    summary.json                      how the race ended; written last
+    state.safetensors                 what `resume` needs; gone once the race is finished
+    pairs/                            the pairs, where they came from no file or data set
+
+`run_writer.py` writes it. A run without summary.json is being written, or its process was killed.
+"""
 
 import json
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.files import is_locked, user_path
+from adadpo_mini.pairs import Pairs
 from adadpo_mini.trainer import Event
+
+METRICS, SNAPSHOTS, LOCK = "metrics.jsonl", "snapshots", ".lock"
+TAIL = 1 << 16  # bytes, some eighty events
+STEP = re.compile(r"step_(\d+)")
+Cursor = Mapping[str, int]
+"""How many bytes of each method's events were read already."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a race leaves on disk. Every event is on disk as soon as it has happened."""
+    """What a race leaves on disk, and what it has written so far while it runs."""
 
     path: Path
 
-    @staticmethod
-    def check_free(path: str | Path) -> Path:
-        """The path, if a run can be written there.
-
-        Raises:
-            InputError: the folder already holds a run.
-        """
-        path = Path(path).expanduser()
-        if (path / "config.json").exists() or any(path.glob("*/metrics.jsonl")):
-            raise InputError(f"{path}: already holds a run; give another folder or delete it.")
-        return path
-
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, object]) -> "RunFolder":
-        """Make the folder and write config.json.
+    def open(cls, path: str | Path) -> "RunFolder":
+        """The run in a folder.
 
         Raises:
-            InputError: the folder already holds a run, or cannot be made.
+            InputError: there is no such folder, or it holds no run.
         """
-        path = cls.check_free(path)
+        path = user_path(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            found = (path / "config.json").is_file()
         except OSError as error:
-            raise InputError(
-                f"{path}: cannot make this folder ({error.strerror}); give another one."
-            ) from error
-        _write_json(path / "config.json", config)
+            raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        if not found:
+            raise InputError(f"{path}: holds no run; give a folder that a race wrote.")
         return cls(path)
 
-    def append(self, method: str, event: Event) -> None:
-        """Add one line to the method's metrics.jsonl."""
-        file = self.path / method / "metrics.jsonl"
-        file.parent.mkdir(exist_ok=True)
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(to_json(event) + "\n")
-
-    def save_model(self, method: str, model, tokenizer) -> None:
-        """Save a trained model so that `from_pretrained` loads it with its tokenizer."""
-        folder = self.path / method / "model"
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    def write_summary(self, summary: Mapping[str, object]) -> None:
-        _write_json(self.path / "summary.json", summary)
-
     def config(self) -> dict:
-        """The settings of the run.
+        """The settings of the run, its `model` and `methods` among them.
 
         Raises:
-            InputError: there is no run in this folder.
+            InputError: there is no run in this folder, or its config.json is damaged.
         """
         file = self.path / "config.json"
         if not file.is_file():
             raise InputError(f"{self.path}: holds no run; give a folder that a race wrote.")
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file}: is damaged ({error}); race again.") from error
+        config = _read_object(file)
+        methods = config.get("methods")
+        if not isinstance(config.get("model"), str):
+            raise InputError(f"{file}: names no model; it was not written by a race.")
+        if not isinstance(methods, list) or not all(map(_is_name, methods)):
+            raise InputError(f"{file}: methods must be a list of names; the file is damaged.")
+        return config
+
+    def summary(self) -> dict | None:
+        """How the race ended; None if it has not.
+
+        Raises:
+            InputError: summary.json is damaged.
+        """
+        file = self.path / "summary.json"
+        return _read_object(file) if file.is_file() else None
+
+    @property
+    def status(self) -> str:
+        """finished, interrupted, diverged or failed, as the summary says; without one, running if
+        a process is writing to the folder, else interrupted."""
+        if self.is_being_written():
+            return "running"
+        return str((self.summary() or {}).get("status", "interrupted"))
+
+    def is_being_written(self) -> bool:
+        """Whether a process holds the folder's lock."""
+        return is_locked(self.path / LOCK)
 
     def events(self) -> dict[str, list[Event]]:
-        """All events, by method, in the order of the race."""
-        logs = {method: self.path / method / "metrics.jsonl" for method in self.config()["methods"]}
-        return {
-            method: [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-            for method, log in logs.items()
-            if log.is_file()
-        }
+        """All events, by method, in the order of the race; a torn last line is left out."""
+        methods = [m for m in self.config()["methods"] if self.metrics(m).is_file()]
+        return {method: self._read_on(method, 0)[0] for method in methods}
+
+    def events_since(self, cursor: Cursor) -> tuple[list[tuple[str, Event]], Cursor]:
+        """The events that a reader has not seen yet, while the race runs or after it.
+
+        Args:
+            cursor: what an earlier call returned; {} reads from the start.
+
+        Returns:
+            (method, event) in the order of the race, and the cursor for the next call.
+        """
+        found, ends = [], {}
+        # Backwards: what is written last is read first, so that nothing is read before its turn.
+        for place, method in reversed([*enumerate(self.config()["methods"])]):
+            events, ends[method] = self._read_on(method, cursor.get(method, 0))
+            found += [(event["step"], place, method, event) for event in events]
+        found.sort(key=lambda item: item[:2])
+        return [(method, event) for _, _, method, event in found], ends
+
+    def recent(self, method: str) -> list[Event]:
+        """The last few events of a method, read without the rest of its file."""
+        file = self.metrics(method)
+        if not file.is_file():
+            return []
+        with file.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - TAIL))
+            lines = stream.read().split(b"\n")
+        whole = lines[1:-1] if size > TAIL else lines[:-1]  # the first and the last may be torn
+        return [json.loads(line) for line in whole]
+
+    def _read_on(self, method: str, start: int) -> tuple[list[Event], int]:
+        file = self.metrics(method)
+        if not file.is_file():
+            return [], 0
+        with file.open("rb") as stream:
+            stream.seek(start)
+            text = stream.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        try:
+            return [json.loads(line) for line in whole.splitlines()], start + len(whole)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{file}: is damaged ({error}); delete it and race again.") from error
+
+    def snapshots(self, method: str) -> list[int]:
+        """The steps at which the model was kept, ascending."""
+        folder = self.path / method / SNAPSHOTS
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(found[1]) for name in names if (found := STEP.fullmatch(name)))
+
+    def metrics(self, method: str) -> Path:
+        """Where a method's events are."""
+        return self.path / method / METRICS
+
+    def model(self, method: str, step: int | None = None) -> Path:
+        """Where a method's model is: as it was after `step` updates, or as training left it. Both
+        load with `models.load_model` or transformers' `from_pretrained`."""
+        folder = self.path / method
+        return folder / "model" if step is None else folder / SNAPSHOTS / f"step_{step}"
+
+    @property
+    def pairs(self) -> tuple[Path, Path]:
+        """Where the training and the held-out pairs are, of a race whose data had no name."""
+        return self.path / "pairs" / "train.jsonl", self.path / "pairs" / "test.jsonl"
+
+
+def read_splits(train: Path, test: Path) -> tuple[Pairs, Pairs]:
+    """The pairs that a race kept in its folder; without a file of held-out ones they are the same.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    sides = []
+    for file in (train, test):
+        if not file.is_file():
+            break
+        try:
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+            rows = tuple(json.loads(line) for line in lines)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: is damaged ({error}); race again.") from error
+        sides.append(Pairs(rows, tuple(f"{file}, line {i}" for i in range(1, len(rows) + 1))))
+    return sides[0], sides[-1]
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs in a folder, the newest first: a run is a folder with a config.json in it."""
+    found = root.glob("*/config.json") if root.is_dir() else ()
+    dated = [(config.stat().st_mtime, config.parent) for config in found]
+    return [RunFolder(path) for _, path in sorted(dated, reverse=True)]
 
 
 def to_json(value: object, **options) -> str:
@@ -98,5 +199,15 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_json(path: Path, value: Mapping[str, object]) -> None:
-    path.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
+
+
+def _read_object(file: Path) -> dict:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is damaged ({error}); race again.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{file}: is damaged (no JSON object); race again.")
+    return value

@@ -18,6 +18,9 @@ class RaceConfig:
     """The settings of a race, checked when made.
 
     `threads` is the number of CPU threads each method gets; all methods train at the same time.
+    None leaves the choice to `threads.choose_threads`; the race's own config then has the number.
+    `snapshot_every` says how often the models are kept in the run folder, in steps; 0 for never.
+    All snapshots together take at most `snapshot_gb` gigabytes: if need be, fewer are taken.
     `measure_every` says how often the slow measurements are taken, see `meters.py`: every so many
     steps and at the end; 0 for never.
     `pairs_at_once` splits a batch into forward passes of so many pairs, whose gradients add up.
@@ -41,7 +44,9 @@ class RaceConfig:
     eval_every: int = 5
     eval_pairs: int = 32
     measure_every: int = 60
-    threads: int = 1
+    threads: int | None = None
+    snapshot_every: int = 0
+    snapshot_gb: float = 5.0
     device: str = "auto"
     dtype: str = "float32"
     pairs_at_once: int | None = None
@@ -67,16 +72,16 @@ class RaceConfig:
                 f"methods must be different ones of {', '.join(ALL_METHODS)}, not "
                 f"{', '.join(self.methods) or 'none'}."
             )
-        for name in ("steps", "batch_size", "eval_every", "eval_pairs", "threads"):
+        for name in ("steps", "batch_size", "eval_every", "eval_pairs"):
             value = getattr(self, name)
             _require(_is_whole(value) and value >= 1, name, "a whole number from 1 up", value)
-        for name in ("measure_every", "lora_rank"):
+        for name in ("measure_every", "lora_rank", "snapshot_every"):
             value = getattr(self, name)
             _require(_is_whole(value) and value >= 0, name, "a whole number from 0 up", value)
-        parts_fit = self.pairs_at_once is None or (
-            _is_whole(self.pairs_at_once) and self.pairs_at_once >= 1
-        )
-        _require(parts_fit, "pairs_at_once", "a whole number from 1 up", self.pairs_at_once)
+        for name in ("pairs_at_once", "threads"):
+            value = getattr(self, name)
+            fits = value is None or (_is_whole(value) and value >= 1)
+            _require(fits, name, "a whole number from 1 up", value)
         for name, known in (("device", DEVICES), ("dtype", DTYPES), ("space", SPACES)):
             value = getattr(self, name)
             _require(value in known, name, f"one of {', '.join(known)}", value)
@@ -85,7 +90,7 @@ class RaceConfig:
         for name in ("beta", "learning_rate", "ceiling", "k", "ratio"):
             value = getattr(self, name)
             _require(_is_number(value) and value > 0, name, "positive, up to a million", value)
-        for name in ("gamma", "alpha", "nll_weight", "penalty"):
+        for name in ("gamma", "alpha", "nll_weight", "penalty", "snapshot_gb"):
             value = getattr(self, name)
             _require(_is_number(value) and value >= 0, name, "from 0 to a million", value)
         _require(self.eval_every <= 5, "eval_every", "at most 5", self.eval_every)

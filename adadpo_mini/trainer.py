@@ -14,11 +14,15 @@ from adadpo_mini.losses import PreferenceLoss
 from adadpo_mini.methods import METHODS
 from adadpo_mini.optimizer import MasterAdamW
 from adadpo_mini.scoring import Logps, ScoredBatch
+from adadpo_mini.state import TrainingState, restore_weights, trained_weights
 
 Event = dict[str, float]
 """What is known about one training step: a flat dict of numbers. See `Trainer.step`."""
-Emit = Callable[[str, Event], None]
+OnEvent = Callable[[str, Event], None]
 """What takes (method, event) as they happen."""
+Emit = Callable[[Mapping[str, Event]], None]
+"""What takes the events of one step, by method."""
+COUNTERS = ("steps", "tokens", "seconds")
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,32 @@ class Trainer:
         measured = describe(self._measure(batch), self._ceiling)
         self.seconds += time.perf_counter() - began
         return {f"eval_{name}": value for name, value in measured.items()}
+
+    def state(self) -> TrainingState:
+        """What `restore` needs to go on from here; it shares its memory with the model."""
+        tensors = {**trained_weights(self.model), **self._optimizer.state()}
+        return TrainingState(tensors, counters(self))
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on where a trainer of the same model and method was.
+
+        Raises:
+            InputError: the state is that of another model.
+        """
+        restore_weights(self.model, state.tensors)
+        self._optimizer.restore(state.tensors)
+        restore_counters(self, state)
+
+
+def counters(trainer) -> dict[str, float]:
+    """Updates done, tokens in their batches, and seconds computed."""
+    return {name: getattr(trainer, name) for name in COUNTERS}
+
+
+def restore_counters(trainer, state: TrainingState) -> None:
+    """Set what `counters` gave."""
+    for name in COUNTERS:
+        setattr(trainer, name, state.numbers[name])
 
 
 def check_finite(trainer, value: float, what: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -13,19 +13,28 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from transformers.utils import logging
 
-from adadpo_mini.contest import Race, torch_threads
+from adadpo_mini.contest import RACE, Race
 from adadpo_mini.errors import InputError
-from adadpo_mini.race import RaceResult, conduct
-from adadpo_mini.runs import RunFolder
+from adadpo_mini.keeper import Note
+from adadpo_mini.race import RaceResult, check_output, conduct
 from adadpo_mini.settings import KNOBS, RaceConfig
+from adadpo_mini.state import (
+    TrainingState,
+    adamw_state,
+    restore_adamw,
+    restore_weights,
+    trained_weights,
+)
+from adadpo_mini.threads import torch_threads
 from adadpo_mini.tokens import TokenizedPair
-from adadpo_mini.trainer import Emit, Event
+from adadpo_mini.trainer import Emit, Event, OnEvent, counters
 from adadpo_mini.trl import OUR_KNOBS, AdaDPOConfig, AdaDPOTrainer, check_method
 from adadpo_mini.trl_events import EventLog
 
 UNDERSTOOD = {
     "data", "model", "methods", "steps", "batch_size", "learning_rate", "seed", "eval_every",
     "eval_pairs", "measure_every", "threads", "device", "checkpointing", "lora_rank",
+    "snapshot_every", "snapshot_gb",
     *KNOBS,
 }  # fmt: skip
 """The fields of `RaceConfig` that mean here what they mean in a race."""
@@ -41,12 +50,16 @@ class _Tokenised(AdaDPOTrainer):
 class TrlRace(Race):
     """A race of one method over the same start, batches and held-out pairs, that TRL trains."""
 
+    _resumed: TrainingState | None = None
+
     def train(self, emit: Emit) -> None:
-        """Train, calling `emit` with (method, event) for step 0, 1, ..., steps.
+        """Train, calling `emit` with the events of step 0, 1, ..., steps.
 
         Raises:
             FloatingPointError: training has diverged; the model is as after the last good update.
         """
+        if self.step > self.config.steps:
+            return
         threads = torch_threads(self.config.threads)
         with tempfile.TemporaryDirectory() as scratch, _quiet(), threads:
             trainer = self._trl_trainer(scratch, emit)
@@ -54,27 +67,72 @@ class TrlRace(Race):
             trainer.train()
         trainer.model.eval()
 
+    def state(self) -> TrainingState:
+        """As a race's, with the state of the optimizer that TRL drives."""
+        (method,) = self.config.methods
+        tensors = {**trained_weights(self.models[method]), **adamw_state(self._adamw)}
+        part = TrainingState(tensors, counters(self._log))
+        own = {"step": self.step, "seconds": self._log.seconds}
+        return TrainingState.join({method: part, RACE: TrainingState({}, own)})
+
+    def restore(self, state: TrainingState) -> None:
+        """As a race's; the batches that are left are then what TRL gets."""
+        (method,) = self.config.methods
+        self._resumed = state.part(method)
+        restore_weights(self.models[method], self._resumed.tensors)
+        own = state.part(RACE)
+        self.step, self.seconds = own.numbers["step"], own.numbers["seconds"]
+
     def _trl_trainer(self, scratch: str, emit: Emit) -> AdaDPOTrainer:
-        config, batches = self.config, self._schedule
+        config, batches = self.config, self._schedule[self.step :]
         pairs, probe = self._train.pairs, self._probe_pairs
-        model, own = self.models[config.methods[0]], self._trainers[config.methods[0]]
+        model = self.models[config.methods[0]]
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self._adamw = torch.optim.AdamW(weights, config.learning_rate, weight_decay=0.0)
+        if self._resumed:
+            restore_adamw(self._adamw, self._resumed.tensors)
+        left = config.steps - self.step
+        schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda s: float(s < left))
+        self._log = self._event_log(emit)
+        return _Tokenised(
+            model,
+            self.reference,
+            self._arguments(scratch, len(batches), len(batches[0])),
+            train_dataset=_as_dataset([pairs[i] for batch in batches for i in batch]),
+            eval_dataset=_as_dataset(probe),
+            processing_class=self.tokenizer,
+            optimizers=(self._adamw, schedule),
+            callbacks=[self._log],
+        )
+
+    def _event_log(self, emit: Emit) -> EventLog:
+        model, own = self.models[self.config.methods[0]], self._trainers[self.config.methods[0]]
 
         def measure() -> Event:
             model.eval()  # with checkpointing, a model in training cannot answer
             return self._meters.read(own)
 
+        def count(events: Mapping[str, Event]) -> None:
+            self.step += 1
+            emit(events)
+
+        before = self._resumed.numbers if self._resumed else {}
+        return EventLog(self.config, len(self._train.pairs), count, measure, **before)
+
+    def _arguments(self, scratch: str, steps: int, batch_size: int) -> AdaDPOConfig:
+        config = self.config
         arguments = AdaDPOConfig(
             output_dir=scratch,
             method=config.methods[0],
             beta=config.beta,
             **{name: getattr(config, name) for name in OUR_KNOBS},
-            max_steps=len(batches),
-            per_device_train_batch_size=len(batches[0]),
-            per_device_eval_batch_size=len(probe),
+            max_steps=steps,
+            per_device_train_batch_size=batch_size,
+            per_device_eval_batch_size=len(self._probe_pairs),
             train_sampling_strategy="sequential",
             seed=config.seed % 2**32,
             max_length=None,
-            eval_on_start=True,
+            eval_on_start=self.step == 0 or self.step % config.eval_every == 0,
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",
@@ -85,26 +143,15 @@ class TrlRace(Race):
             use_cpu=self.reference.device.type == "cpu",
         )
         arguments._n_gpu = 1  # or several GPUs would share, and so enlarge, the batch
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(weights, config.learning_rate, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: float(s < config.steps))
-        return _Tokenised(
-            model,
-            self.reference,
-            arguments,
-            train_dataset=_as_dataset([pairs[i] for batch in batches for i in batch]),
-            eval_dataset=_as_dataset(probe),
-            processing_class=self.tokenizer,
-            optimizers=(optimizer, schedule),
-            callbacks=[EventLog(config, len(pairs), emit, measure)],
-        )
+        return arguments
 
 
 def train_with_trl(
     data: str | Path | Iterable[dict] = "tone",
     *,
     out: str | Path | None = None,
-    on_event: Emit = lambda method, event: None,
+    on_event: OnEvent = lambda method, event: None,
+    note: Note = lambda sentence: None,
     **settings,
 ) -> RaceResult:
     """`race.race` for one method, trained by TRL; arguments, result and run folder as there.
@@ -118,10 +165,11 @@ def train_with_trl(
         **{"methods": ("adadpo",), **settings, "data": str(data) if by_name else "rows"}
     )
     _check_understood(config)
-    if out is not None:
-        RunFolder.check_free(out)
+    check_output(config, out)
     contest = TrlRace(config, data=None if by_name else data)
-    return conduct(contest, contest.train, out=out, on_event=on_event, engine="trl")
+    return conduct(
+        contest, out=out, on_event=on_event, note=note, keep_pairs=not by_name, engine="trl"
+    )
 
 
 def _check_understood(config: RaceConfig) -> None:

@@ -25,22 +25,36 @@ class EventLog(TrainerCallback):
     Args:
         config: says how many steps there are, when to evaluate, and the learning rate.
         pairs: how many pairs an epoch has.
-        emit: called with (method, event) as they happen.
+        emit: called with the events of each step.
         measure: takes the slow measurements.
+        steps, tokens, seconds: updates, their tokens and their time before this trainer began,
+            where a race is resumed.
     """
 
-    def __init__(self, config: RaceConfig, pairs: int, emit: Emit, measure: Measure) -> None:
+    def __init__(
+        self,
+        config: RaceConfig,
+        pairs: int,
+        emit: Emit,
+        measure: Measure,
+        *,
+        steps: int = 0,
+        tokens: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
         self._config, self._pairs, self._emit, self._measure = config, pairs, emit, measure
         self.method = config.methods[0]
-        self.steps = 0  # updates done
-        self._tokens, self._held_out = 0, {}
+        self.steps = self._before = steps  # updates done
+        self.tokens, self._tokens_before = tokens, tokens
+        self.seconds, self._seconds_before = seconds, seconds
+        self._held_out: Event = {}
         self._began = time.perf_counter()
 
     def on_train_begin(self, args, state, control, **_) -> None:
         self._began = time.perf_counter()
 
     def on_step_begin(self, args, state, control, **_) -> None:
-        if self._due(state.global_step, self._config.measure_every):
+        if self._due(self._before + state.global_step, self._config.measure_every):
             self._held_out.update(self._measure())
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_) -> None:
@@ -48,7 +62,7 @@ class EventLog(TrainerCallback):
         check_finite(self, torch.stack(gradients).norm().item(), "the norm of the gradient")
 
     def on_step_end(self, args, state, control, **_) -> None:
-        self.steps = state.global_step
+        self.steps = self._before + state.global_step
         control.should_evaluate = self._due(self.steps, self._config.eval_every)
 
     def _due(self, step: int, every: int) -> bool:
@@ -60,16 +74,18 @@ class EventLog(TrainerCallback):
             measured = {name: v for name, v in logs.items() if name.startswith("eval_")}
             self._held_out.update((n, v) for n, v in measured.items() if not n.endswith(TIMINGS))
         elif "loss" in logs:
-            step, seconds = state.global_step - 1, time.perf_counter() - self._began
+            step = self._before + state.global_step - 1
+            self.seconds = self._seconds_before + time.perf_counter() - self._began
             event = {
                 **logs,
                 "step": step,
                 "learning_rate": self._config.learning_rate,
-                "num_tokens": self._tokens,
+                "num_tokens": self.tokens,
                 **self._held_out,
                 "epoch": step * min(self._config.batch_size, self._pairs) / self._pairs,
-                "time": seconds,
-                "own_time": seconds,
+                "time": self.seconds,
+                "own_time": self.seconds,
             }
-            self._tokens, self._held_out = logs["num_tokens"], {}
-            self._emit(self.method, event)
+            self.tokens, self._held_out = self._tokens_before + logs["num_tokens"], {}
+            self.steps = step + 1
+            self._emit({self.method: event})

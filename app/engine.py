@@ -1,114 +1,126 @@
-"""Live races: each in a worker thread that appends events to a list which pages read by cursor."""
+"""Races of the page: each trains in a worker thread and writes a run folder, which pages read."""
 
 import copy
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.runs import RunFolder, list_runs
+from app.runs import PAGE, ChatModels, Run, StoredRun, make_room
 
 MAX_LIVE = 2  # races that may train at the same time
-MAX_KEPT = 12  # races, live and ended, that are kept for chatting and for reloaded pages
+MAX_KEPT = 12  # ended races that are kept in memory, because they could not be kept on the disk
+MAX_LOADED = 3  # runs whose models are kept in memory for the chat
 # A race that no page has asked about for so long is stopped: its tab was closed, and it would hold
 # one of the places for ever. Browsers wake a hidden tab once a minute.
 UNWATCHED = 180  # seconds
+SNAPSHOTS = 12  # of a race, beside the first
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class LiveRun:
-    """One race and all that a page may want of it.
+class LiveRun(Run):
+    """A race that trains in this process, or did and could not be kept on the disk."""
 
-    Attributes:
-        settings: the fields of `RaceConfig` it was started with.
-        events: (method, event) in the order they happened; only ever appended to.
-        status: preparing, running, finished, stopped or failed.
-        problem: one sentence, when it failed.
-    """
-
-    settings: dict
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    events: list = field(default_factory=list)
-    status: str = "preparing"
-    problem: str = ""
-
-    def __post_init__(self) -> None:
+    def __init__(self, folder: RunFolder, settings: dict) -> None:
+        super().__init__(folder)
+        self._settings = settings
+        self._status, self._problem = "preparing", ""
         self._stop = threading.Event()
         self._seen = time.monotonic()
-        self._models_lock = threading.Lock()
+        self._resting = threading.Lock()  # free while no method is in the middle of a step
         self._race = None
 
     @property
-    def live(self) -> bool:
-        return self.status in ("preparing", "running")
+    def settings(self) -> dict:
+        return {**self._settings, "started_by": PAGE}
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        return tuple(self.settings["methods"])
+    def status(self) -> str:
+        return self._status
 
     @property
-    def step(self) -> int:
-        """Updates done so far, by all methods."""
-        return self.events[-1][1]["step"] if self.events else 0
+    def problem(self) -> str:
+        return self._problem
 
     def stop(self) -> None:
         """Ask the race to stop after the step it is in."""
         self._stop.set()
-        if self.status == "preparing":
-            self.status = "stopped"
+        if self._status == "preparing":
+            self._status = "interrupted"
+
+    def fail(self, problem: str) -> None:
+        """End the race with a sentence."""
+        self._problem, self._status = problem, "failed"
 
     def watch(self) -> None:
         """Note that a page is looking at the race."""
         self._seen = time.monotonic()
 
-    def models(self) -> Mapping[str, object]:
-        """Copies of the reference and the policies as they are now, safe to sample from."""
-        if self._race is None:
-            return {}
-        with self._models_lock:
-            policies = {name: copy.deepcopy(model) for name, model in self._race.models.items()}
-        return {"reference": self._race.reference, **policies}
+    def chat_models(self) -> ChatModels | None:
+        """Copies of the policies as they are now, safe to sample from, with the reference."""
+        race = self._race
+        if race is None:
+            return None
+        with self._resting:
+            policies = {name: copy.deepcopy(model) for name, model in race.models.items()}
+        models = {"reference": race.reference, **policies}
+        return ChatModels(models, race.tokenizer, race.prompt_form)
 
-    def train(self, start) -> None:
+    def train(self, start: tuple) -> None:
         """Run the race to its end, to a stop, or to a problem; called in the worker thread."""
         from adadpo_mini.contest import Race
+        from adadpo_mini.race import conduct
         from adadpo_mini.settings import RaceConfig
 
         try:
-            self._race = Race(RaceConfig(**self.settings), start=start)
+            race = Race(RaceConfig(**self._settings), start=start)
             if self._stop.is_set():
                 return
-            self.status = "running"
-            stream = self._race.events()
-            while not self._stop.is_set() and time.monotonic() - self._seen < UNWATCHED:
-                with self._models_lock:
-                    item = next(stream, None)
-                if item is None:
-                    self.status = "finished"
-                    return
-                self.events.append(item)
-                self._stop.wait(0.0005)  # lets a waiting chat have the lock
-            stream.close()
-            self.status = "stopped"
-        except (InputError, FloatingPointError) as problem:
-            self.problem, self.status = str(problem), "failed"
+            with self._resting:
+                self._race, self._status = race, "running"
+                result = conduct(
+                    race,
+                    out=self.folder.path,
+                    stop=self._between_steps,
+                    started_by=PAGE,
+                )
+            self._problem, self._status = result.summary["problem"] or "", result.summary["status"]
+        except InputError as problem:
+            self.fail(str(problem))
         except Exception as problem:  # the page must not wait for ever, whatever went wrong
             log.exception("race %s failed", self.id)
-            self.problem, self.status = f"Unexpected problem: {problem!r}", "failed"
+            self.fail(f"Unexpected problem: {problem!r}")
         finally:
             if self._race is not None:
                 self._race.forget_training()
 
+    def _between_steps(self) -> bool:
+        """Let a chat that waits have copies of the models; returns whether to stop."""
+        self._resting.release()
+        unwatched = time.monotonic() - self._seen > UNWATCHED
+        stop = self._stop.wait(0.0005) or unwatched
+        self._resting.acquire()
+        return stop
+
 
 class Engine:
-    """All races of this server, and the one toy model that they start from."""
+    """All races that this server knows, and the one toy model that those of the page start from.
 
-    def __init__(self) -> None:
+    Args:
+        root: the folder of run folders; those that are there already are shown, too.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self._runs: dict[str, LiveRun] = {}
+        self._loaded: OrderedDict[tuple, ChatModels] = OrderedDict()
         self._lock = threading.Lock()
         self._toy = None
         self._warm: threading.Thread | None = None
@@ -155,35 +167,82 @@ class Engine:
         """
         from adadpo_mini.settings import RaceConfig
 
-        RaceConfig(**settings)
+        config = RaceConfig(**settings)
+        every = max(1, config.steps // SNAPSHOTS)
         with self._lock:
             live = sum(run.live for run in self._runs.values())
             if live >= MAX_LIVE:
                 raise InputError(
                     f"{live} races are running on this machine; wait for one to end or stop it."
                 )
-            run = LiveRun(settings)
-            self._runs[run.id] = run
+            make_room(self.root)
+            folder = RunFolder(self.root / _new_name(config.data))
+            settings = replace(config, snapshot_every=every).as_dict()
+            run = self._runs[folder.path.name] = LiveRun(folder, settings)
             ended = [other.id for other in self._runs.values() if not other.live]
-            for old in ended[: max(0, len(self._runs) - MAX_KEPT)]:
+            for old in ended[: max(0, len(ended) - MAX_KEPT)]:
                 del self._runs[old]
 
         def work() -> None:
             try:
                 start = self.start_model()
             except InputError as problem:
-                run.problem, run.status = str(problem), "failed"
+                run.fail(str(problem))
             else:
                 run.train(start)
+                self._let_go(run)
 
         threading.Thread(target=work, name=f"race {run.id}", daemon=True).start()
         return run
 
-    def get(self, run_id: str | None) -> LiveRun | None:
-        """The run of that id, None if there is none (any more)."""
-        return self._runs.get(run_id or "")
+    def _let_go(self, run: LiveRun) -> None:
+        """Read an ended race from its folder from now on, unless the disk could not take it."""
+        kept = (run.folder.path / "summary.json").is_file()
+        if kept and run.status != "failed":
+            with self._lock:
+                del self._runs[run.id]
 
-    def latest(self) -> LiveRun | None:
+    def get(self, run_id: str | None) -> Run | None:
+        """The run of that id, None if there is none (any more)."""
+        name = run_id or ""
+        if name in self._runs:
+            return self._runs[name]
+        # Ids come from browsers: only a name is taken, never a path.
+        if not name.strip(".") or Path(name).name != name or "\0" in name:
+            return None
+        folder = RunFolder(self.root / name)
+        return StoredRun(folder) if (folder.path / "config.json").is_file() else None
+
+    def latest(self) -> Run | None:
         """The newest run, None before the first."""
         with self._lock:
-            return next(reversed(self._runs.values()), None)
+            live = next(reversed(self._runs.values()), None)
+        stored = next(iter(list_runs(self.root)), None)
+        if live is not None and (live.live or stored is None):
+            return live
+        return stored and self.get(stored.path.name)
+
+    def chat_models(self, run: Run | None) -> ChatModels:
+        """What can be chatted with: the models of a run, or of none the toy alone.
+
+        Raises:
+            InputError: they cannot be loaded.
+        """
+        found = run and run.chat_models()
+        if found:
+            return found
+        if not isinstance(run, StoredRun):
+            model, tokenizer = self.start_model()
+            return ChatModels({"reference": model}, tokenizer)
+        with self._lock:
+            key = run.version
+            if key not in self._loaded:
+                self._loaded[key] = run.load_models(self.start_model)
+            self._loaded.move_to_end(key)
+            while len(self._loaded) > MAX_LOADED:
+                self._loaded.popitem(last=False)
+            return self._loaded[key]
+
+
+def _new_name(data: str) -> str:
+    return f"{data}-{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"

@@ -6,6 +6,7 @@ import gradio as gr
 import plotly
 
 from app.engine import Engine
+from app.runs import writable_root
 from app.tabs import chat, train
 
 STATIC = Path(__file__).parent / "static"
@@ -34,13 +35,16 @@ def build(engine: Engine) -> gr.Blocks:
     return page
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, runs: Path) -> None:
     """Serve the page until interrupted.
+
+    Args:
+        runs: the folder of run folders, to which races are written.
 
     Raises:
         OSError: the port is taken.
     """
-    engine = Engine()
+    engine = Engine(writable_root(runs))
     page = build(engine)
     page.launch(
         server_name=host,

@@ -1,24 +1,25 @@
 """What the page says in words."""
 
 from adadpo_mini.figures import LABELS
-from app.engine import LiveRun
+from app.runs import PAGE, Run
 
 
-def status(run: LiveRun | None) -> str:
+def status(run: Run | None) -> str:
     """A line on how far a run is, and a line a method on what chosen and rejected do."""
     if run is None:
         return "Press **Start** to train a small GPT-2 with DPO and with AdaDPO on the same pairs."
-    if run.status == "failed":
+    state, settings = run.status, run.settings
+    total, step = settings["steps"], run.step
+    if state in ("failed", "diverged"):
         return f"**The race failed.** {run.problem}"
-    if run.status == "preparing":
+    if state == "preparing":
         return "Preparing the pairs and the models …"
-    settings = run.settings
-    total = settings["steps"]
+    running = "All steps done; judging the answers" if step == total else f"Step {step} of {total}"
     head = {
-        "running": f"**Step {run.step} of {total}**",
+        "running": f"**{running}**",
         "finished": f"**Finished after {total} steps**",
-        "stopped": f"**Stopped at step {run.step} of {total}**",
-    }[run.status]
+        "interrupted": f"**Stopped at step {step} of {total}**",
+    }[state]
     about = (
         f"{settings['data']}, β {settings['beta']:g}, learning rate "
         f"{settings['learning_rate']:g}, seed {settings['seed']}"
@@ -26,11 +27,24 @@ def status(run: LiveRun | None) -> str:
     return "  \n".join([f"{head} ({about}).", *describe_shifts(run)])
 
 
-def describe_shifts(run: LiveRun) -> list[str]:
+def whose(run: Run) -> str:
+    """Where a race that this page did not start comes from."""
+    if run.settings.get("started_by") == PAGE:
+        return "This race was started in another window."
+    return f"This race was not started on a page; it is read from the folder {run.id}."
+
+
+def describe_shifts(run: Run) -> list[str]:
     """A sentence for each method about its last held-out measurement."""
-    latest = {method: event for method, event in list(run.events) if "eval_loss" in event}
+    latest = {
+        method: event
+        for method, events in run.recent().items()
+        for event in events
+        if "eval_loss" in event
+    }
     return [
-        f"**{LABELS[method]}**: the chosen answers {_moved(event['eval_shift/chosen'])}, "
+        f"**{LABELS.get(method, method)}**: the chosen answers "
+        f"{_moved(event['eval_shift/chosen'])}, "
         f"the rejected {_moved(event['eval_shift/rejected'])}; "
         f"accuracy {event['eval_rewards/accuracies']:.0%}."
         for method, event in latest.items()

@@ -2,14 +2,17 @@
 
 import copy
 import json
+import os
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adadpo_mini import InputError, completion_logps, load_pairs, race
+from adadpo_mini.errors import WriteError
 from adadpo_mini.models import context_length
-from adadpo_mini.runs import RunFolder, to_json
+from adadpo_mini.run_writer import check_free, create_run
+from adadpo_mini.runs import RunFolder, list_runs, to_json
 from adadpo_mini.tokens import make_batch, tokenize_pairs
 
 
@@ -50,7 +53,11 @@ def test_events_and_config_come_back_as_they_were(finished):
     result, folder = finished
     stored = RunFolder(folder)
     assert stored.events() == result.events
-    assert stored.config() == {**result.config.as_dict(), "prompt_form": "{}\n"}
+    config = stored.config()
+    about = {"fingerprint", "made_with", "started_in"}
+    assert {name: config[name] for name in config.keys() - about} == {
+        **result.config.as_dict(), "prompt_form": "{}\n"
+    }  # fmt: skip
     assert json.loads((folder / "summary.json").read_text()) == result.summary
 
 
@@ -63,21 +70,78 @@ def test_a_folder_that_holds_a_run_is_left_alone(finished):
 
 
 @pytest.mark.parametrize("path", ["file", "file/run"])
-def test_a_folder_that_cannot_be_made_is_told(tmp_path, path):
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_loaded(tmp_path, path):
     (tmp_path / "file").write_text("in the way")
-    RunFolder.check_free(tmp_path / path)
-    with pytest.raises(InputError, match="cannot make this folder"):
-        RunFolder.create(tmp_path / path, {})
+    with pytest.raises(WriteError, match="a file"):
+        race("no such data", steps=1, out=tmp_path / path)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_check_leaves_nothing_behind(tmp_path):
+    check_free(tmp_path / "new" / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_log_with_infinities_reads_back_with_nulls(tmp_path):
-    stored = RunFolder.create(tmp_path / "new" / "run", {"methods": ["dpo", "adadpo"]})
-    stored.append("dpo", {"step": 0, "loss": float("nan"), "grad_norm": float("-inf")})
-    stored.append("dpo", {"step": 1, "loss": 0.5})
-    assert stored.events() == {
+    config = {"model": "toy", "methods": ["dpo", "adadpo"]}
+    with create_run(tmp_path / "new" / "run", config) as writer:
+        writer.append({"dpo": {"step": 0, "loss": float("nan"), "grad_norm": float("-inf")}})
+        writer.append({"dpo": {"step": 1, "loss": 0.5}})
+    assert writer.folder.events() == {
         "dpo": [{"step": 0, "loss": None, "grad_norm": None}, {"step": 1, "loss": 0.5}]
     }
-    assert "NaN" not in (stored.path / "dpo" / "metrics.jsonl").read_text()
+    assert "NaN" not in writer.folder.metrics("dpo").read_text()
+
+
+def test_events_are_read_on_from_where_a_reader_stopped(tmp_path):
+    config = {"model": "toy", "methods": ["dpo", "adadpo"]}
+    with create_run(tmp_path / "run", config) as writer:
+        reader = RunFolder(tmp_path / "run")
+        assert reader.events_since({}) == ([], {"dpo": 0, "adadpo": 0})
+        writer.append({"dpo": {"step": 0}, "adadpo": {"step": 0}})
+        writer.append({"dpo": {"step": 1}})
+        first, cursor = reader.events_since({})
+        assert [(m, e["step"]) for m, e in first] == [("dpo", 0), ("adadpo", 0), ("dpo", 1)]
+        with reader.metrics("adadpo").open("a") as stream:
+            stream.write('{"step": 1')
+        assert reader.events_since(cursor) == ([], cursor)
+        with reader.metrics("adadpo").open("a") as stream:
+            stream.write("}\n")
+        assert reader.events_since(cursor)[0] == [("adadpo", {"step": 1})]
+
+
+def test_the_last_events_of_a_long_log_are_read_without_the_rest(tmp_path):
+    with create_run(tmp_path / "run", {"model": "toy", "methods": ["dpo"]}) as writer:
+        for step in range(900):
+            writer.append({"dpo": {"step": step, "loss": 0.123456789, "name": "β" * 40}})
+        recent = writer.folder.recent("dpo")
+    assert recent[-1]["step"] == 899 and 100 < len(recent) < 900
+    assert [event["step"] for event in recent] == list(range(900 - len(recent), 900))
+
+
+def test_the_status_of_a_run_is_what_its_folder_says(finished, tmp_path):
+    _, folder = finished
+    assert RunFolder(folder).status == "finished"
+    with create_run(tmp_path / "run", {"model": "toy", "methods": ["dpo"]}) as writer:
+        assert writer.folder.status == "running"
+    assert writer.folder.status == "interrupted", "nobody writes it, and nobody summed it up"
+
+
+def test_the_list_of_runs_is_the_list_of_folders(tmp_path):
+    for number, name in enumerate(("first", "second", "third")):
+        with create_run(tmp_path / name, {"model": "toy", "methods": ["dpo"]}):
+            os.utime(tmp_path / name / "config.json", (number, number))
+    (tmp_path / "something else").mkdir()
+    assert [run.path.name for run in list_runs(tmp_path)] == ["third", "second", "first"]
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_weights_have_the_permissions_of_any_new_file(finished, tmp_path):
+    _, folder = finished
+    (tmp_path / "any").write_text("")
+    usual = (tmp_path / "any").stat().st_mode
+    for file in folder.rglob("*"):
+        assert file.is_dir() or file.stat().st_mode == usual, file
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

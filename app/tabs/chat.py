@@ -4,10 +4,12 @@ import html
 
 import gradio as gr
 
+from adadpo_mini.errors import InputError
 from adadpo_mini.generate import stream_answers
 from adadpo_mini.judge import judge
 from adadpo_mini.toyworld.grammar import all_topics, find_topic
-from app.engine import Engine, LiveRun
+from app.engine import Engine
+from app.runs import Run
 
 PANES = {"reference": "Reference (before)", "dpo": "DPO", "adadpo": "AdaDPO"}
 KIND_IN_WORDS = {
@@ -36,7 +38,7 @@ def verdict_line(prompt: str, answer: str) -> str:
     return f"Judge: {wrong}, reward {verdict.reward}".replace(" -", " −")
 
 
-def why_silent(name: str, run: LiveRun | None) -> str:
+def why_silent(name: str, run: Run | None) -> str:
     """Why a pane has no model to answer with."""
     if run is None:
         return "Nothing trained yet: start a race in the Train tab."
@@ -102,9 +104,11 @@ def build(engine: Engine, watched) -> None:
         if not text:
             raise gr.Error("Type a prompt first.", print_exception=False)
         run = engine.get(run_id)
-        model, tokenizer = engine.start_model()
-        models = {"reference": model, **(run.models() if run else {})}
-        models = {name: models[name] for name in PANES if name in models}
+        try:
+            here = engine.chat_models(run)
+        except InputError as problem:
+            raise gr.Error(str(problem), print_exception=False) from problem
+        models = {name: here.models[name] for name in PANES if name in here.models}
         before = {
             name: [*(turns or []), {"role": "user", "content": as_text(text)}]
             for name, turns in zip(PANES, history, strict=True)
@@ -122,9 +126,9 @@ def build(engine: Engine, watched) -> None:
             return shown
 
         answers: dict[str, str] = dict.fromkeys(models, "")
-        sampling = {"temperature": heat, "seed": int(sampling_seed or 0)}
+        sampling = {"temperature": heat, "seed": int(sampling_seed or 0), "form": here.form}
         try:
-            for answers in stream_answers(models, tokenizer, text, **sampling):
+            for answers in stream_answers(models, here.tokenizer, text, **sampling):
                 yield turns(answers, final=False)
         except FloatingPointError as problem:
             raise gr.Error(str(problem), print_exception=False) from problem

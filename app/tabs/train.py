@@ -7,9 +7,11 @@ import gradio as gr
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.figures import LABELS, trajectory_figure
+from adadpo_mini.runs import Cursor
 from adadpo_mini.toyworld.sets import SETS
 from app import words
-from app.engine import Engine, LiveRun
+from app.engine import Engine
+from app.runs import Run
 
 LIVE_PLOT_JS = (Path(__file__).parents[1] / "static" / "live_plot.js").read_text(encoding="utf-8")
 # The page draws held-out curves and none of the slow measurements; those would delay the first.
@@ -27,21 +29,22 @@ def describe_sets() -> str:
     return "\n".join(f"- **{name}**: {line}" for name, line in lines.items())
 
 
-def feed_since(run: LiveRun | None, cursor: int) -> tuple[str, int]:
+def feed_since(run: Run | None, cursor: Cursor) -> tuple[str, Cursor]:
     """What the chart has not seen yet, as one JSON message, and the new cursor.
 
     The first message of a run carries the empty figure.
     """
     if run is None:
-        return json.dumps({"run": None}), 0
-    end = len(run.events)
+        return json.dumps({"run": None}), {}
+    events, end = run.events_since(cursor)
     points = [
         [method, *(event[name] for name in SENT)]
-        for method, event in run.events[cursor:end]
+        for method, event in events
         if "eval_loss" in event
     ]
-    message = {"run": run.id, "from": cursor, "to": end, "points": points}
-    if cursor == 0:
+    begin = sum(cursor.values())
+    message = {"run": run.id, "from": begin, "to": sum(end.values()), "points": points}
+    if begin == 0:
         message["figure"] = json.loads(trajectory_figure({m: [] for m in run.methods}).to_json())
         message["steps"] = run.settings["steps"]
     return json.dumps(message), end
@@ -91,12 +94,12 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
                 "model, which both methods start from. On the loss curve none of this shows.",
                 elem_classes="caption",
             )
-    cursor = gr.State(0)
+    cursor = gr.State({})
     timer = gr.Timer(TICK, active=False)
     settings = [data, methods, beta, rate, steps, seed]
     view = [chart, cursor, status, start, stop, timer]
 
-    def look(run: LiveRun | None, seen: int, own: str | None) -> tuple:
+    def look(run: Run | None, seen: Cursor, own: str | None) -> tuple:
         # The status is read before the events: "finished" then comes with the last of them.
         live = run is not None and run.live
         if run is not None:
@@ -104,8 +107,8 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
         message, end = feed_since(run, seen)
         text = words.status(run)
         if run is not None and run.id != own:
-            text = f"*This race was started in another window.* {text}"
-        changed = message if seen != end or seen == 0 else gr.skip()
+            text = f"*{words.whose(run)}* {text}"
+        changed = message if seen != end or not any(seen.values()) else gr.skip()
         own_live = live and run.id == own
         return (
             changed,
@@ -128,7 +131,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
                 run = engine.start({**given, **PACE})
             except InputError as problem:
                 raise gr.Error(str(problem), print_exception=False) from problem
-        return run.id, run.id, *look(run, 0, run.id)
+        return run.id, run.id, *look(run, {}, run.id)
 
     def on_stop(own, run_id, seen):
         run = engine.get(own)
@@ -140,7 +143,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
         return look(engine.get(run_id), seen, own)
 
     def on_resync(own, run_id):
-        return look(engine.get(run_id), 0, own)
+        return look(engine.get(run_id), {}, own)
 
     def on_load(own):
         """A fresh or reloaded page: the race this browser started, or else the newest one."""
@@ -148,8 +151,10 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
         shown = [gr.skip()] * len(settings)
         if run is not None:
             names = ("data", "methods", "beta", "learning_rate", "steps", "seed")
-            shown = [run.settings[name] for name in names]
-        return run.id if run else None, *shown, *look(run, 0, own)
+            given = run.settings
+            if given["data"] in SETS and set(given["methods"]) <= set(METHODS_OFFERED):
+                shown = [given[name] for name in names]
+        return run.id if run else None, *shown, *look(run, {}, own)
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     start.click(on_start, [mine, *settings], [mine, watched, *view], **quiet)
@@ -159,6 +164,6 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
     )
     # The chart asks for everything from the start when it was built anew or missed a message.
     chart.resync(
-        lambda own, run_id: look(engine.get(run_id), 0, own), [mine, watched], view, **quiet
+        lambda own, run_id: look(engine.get(run_id), {}, own), [mine, watched], view, **quiet
     )
     page.load(on_load, [mine], [watched, *settings, *view], **quiet)

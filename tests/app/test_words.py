@@ -2,22 +2,38 @@
 
 import pytest
 
+from adadpo_mini.run_writer import create_run
+from adadpo_mini.runs import RunFolder
 from app.engine import LiveRun
+from app.runs import StoredRun
 from app.tabs.chat import suggested_prompts, verdict_line, why_silent
 from app.tabs.train import describe_sets
-from app.words import status
+from app.words import status, whose
 
 SETTINGS = {
     "data": "swap", "methods": ["dpo"], "beta": 0.1, "learning_rate": 2e-4, "steps": 9, "seed": 3,
 }  # fmt: skip
 
 
-def run_with(state, chosen=0.0, rejected=0.0):
-    event = {
-        "step": 4, "eval_loss": 0.5, "eval_shift/chosen": chosen, "eval_shift/rejected": rejected,
-        "eval_rewards/accuracies": 0.75,
-    }  # fmt: skip
-    return LiveRun(SETTINGS, status=state, events=[("dpo", event)])
+@pytest.fixture
+def run_with(tmp_path):
+    """A function that makes a run of that status, with one event."""
+
+    def make(state, chosen=0.0, rejected=0.0, step=4):
+        event = {
+            "step": step, "eval_loss": 0.5, "eval_shift/chosen": chosen,
+            "eval_shift/rejected": rejected, "eval_rewards/accuracies": 0.75,
+        }  # fmt: skip
+        with create_run(tmp_path / "run", {**SETTINGS, "model": "toy"}) as writer:
+            writer.append({"dpo": event})
+            if state != "running":
+                writer.finish({"status": state, "problem": "No pairs." * (state == "failed")})
+        run = StoredRun(RunFolder(tmp_path / "run"))
+        if state == "running":
+            run.__class__ = type("Running", (StoredRun,), {"status": "running"})
+        return run
+
+    return make
 
 
 def test_before_the_first_run_it_says_what_to_do():
@@ -29,23 +45,34 @@ def test_before_the_first_run_it_says_what_to_do():
     [
         ("running", "Step 4 of 9"),
         ("finished", "Finished after 9"),
-        ("stopped", "Stopped at step 4"),
+        ("interrupted", "Stopped at step 4"),
+        ("failed", "The race failed.** No pairs."),
     ],
 )
-def test_it_says_how_far_the_run_is(state, words):
+def test_it_says_how_far_the_run_is(state, words, run_with):
     said = status(run_with(state))
-    assert words in said and "swap" in said and "seed 3" in said
+    assert words in said and (state == "failed" or ("swap" in said and "seed 3" in said))
+
+
+def test_after_the_last_step_it_says_what_is_still_being_done(run_with):
+    assert "judging the answers" in status(run_with("running", step=9))
+
+
+def test_it_says_where_a_race_comes_from_that_this_page_did_not_start(run_with, tmp_path):
+    assert "folder run" in whose(run_with("finished"))
+    live = LiveRun(RunFolder(tmp_path / "live"), SETTINGS)
+    assert "another window" in whose(live)
 
 
 @pytest.mark.parametrize(
     ("shift", "word"),
     [(-3.0, "fell (−3.0 nats)"), (3.0, "rose (+3.0 nats)"), (0.2, "hardly moved")],
 )
-def test_it_says_where_the_chosen_went(shift, word):
+def test_it_says_where_the_chosen_went(shift, word, run_with):
     assert f"the chosen answers {word}" in status(run_with("running", chosen=shift, rejected=-9.0))
 
 
-def test_accuracy_is_that_of_the_last_measurement():
+def test_accuracy_is_that_of_the_last_measurement(run_with):
     assert "accuracy 75%" in status(run_with("running"))
 
 
@@ -58,12 +85,13 @@ def test_outside_the_toy_world_there_is_no_verdict():
     assert verdict_line("Who are you?", "Sure!") == ""
 
 
-def test_a_pane_without_a_model_says_why():
+def test_a_pane_without_a_model_says_why(run_with, tmp_path):
     assert "start a race" in why_silent("dpo", None)
     assert "AdaDPO is not in this race" in why_silent("adadpo", run_with("finished"))
-    assert "still being prepared" in why_silent("dpo", LiveRun(SETTINGS))
-    failed = LiveRun(SETTINGS, status="failed", problem="No pairs.")
-    assert "No pairs." in why_silent("dpo", failed)
+    preparing = LiveRun(RunFolder(tmp_path / "new"), SETTINGS)
+    assert "still being prepared" in why_silent("dpo", preparing)
+    preparing.fail("No pairs.")
+    assert "No pairs." in why_silent("dpo", preparing)
 
 
 def test_every_data_set_is_described():

@@ -5,10 +5,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 GRAPH = "#live-chart .js-plotly-plot"
 POINTS = f"""() => {{
@@ -33,15 +35,23 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """Run `python -m app` on a free port; yields its address once it answers."""
+def served(runs: Path | None = None) -> Iterator[str]:
+    """Run `python -m app` on a free port; yields its address once it answers.
+
+    Args:
+        runs: the folder for its runs; if left out a new one that is gone in the end.
+    """
+    if runs is None:
+        with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
+            yield url
+        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", str(port)],
+        [sys.executable, "-m", "app", "--port", str(port), "--runs", str(runs)],
         env=environment,
         stdout=subprocess.DEVNULL,
     )

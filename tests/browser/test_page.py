@@ -175,6 +175,36 @@ def test_reloading_keeps_the_run_and_another_browser_can_watch(page, chrome, url
     wait_for_status(page, "Stopped")
 
 
+def test_a_restart_of_the_server_keeps_its_runs_and_they_can_be_talked_to(chrome, tmp_path):
+    with served(tmp_path) as address:
+        page = chrome.new_context().new_page()
+        page.set_default_timeout(WAIT)
+        page.goto(address)
+        page.wait_for_selector(GRAPH)
+        start(page, 6)
+        wait_for_status(page, "Finished after 6 steps")
+        page.wait_for_timeout(1000)
+        drawn, said = page.evaluate(POINTS), status(page)
+        page.context.close()
+    with served(tmp_path) as address:
+        page = chrome.new_context().new_page()
+        page.set_default_timeout(WAIT)
+        page.goto(address)
+        page.wait_for_selector(GRAPH)
+        wait_for_status(page, "Finished after 6 steps")
+        page.wait_for_timeout(1000)
+        assert said.split("(")[1] in status(page) and page.evaluate(POINTS) == drawn
+        assert page.locator("#run-steps input").input_value() == "6"
+        page.get_by_role("tab", name="Chat", exact=True).click()
+        page.locator("#chat-send").click()
+        page.wait_for_function(
+            "() => ['reference', 'dpo', 'adadpo'].every((name) => "
+            "document.querySelector(`#chat-${name}`).innerText.includes('Judge:'))",
+            timeout=WAIT,
+        )
+        page.context.close()
+
+
 def test_text_in_the_chat_is_shown_as_it_is_and_loads_nothing(page, url):
     page.get_by_role("tab", name="Chat", exact=True).click()
     typed = "<img src=nothing> **hi** ![a](http://127.0.0.1:9/a.png)"

@@ -1,0 +1,134 @@
+"""What is kept of a race while it runs: its events, snapshots, and the state to resume from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from adadpo_mini.contest import Race
+from adadpo_mini.errors import WriteError
+from adadpo_mini.files import in_words
+from adadpo_mini.run_writer import RunWriter
+from adadpo_mini.settings import RaceConfig
+from adadpo_mini.signals import held_signals
+from adadpo_mini.trainer import Event
+
+FREE_SHARE = 0.5  # of what a disk has left; snapshots take no more
+Note = Callable[[str], None]
+"""What takes a sentence that a user should read."""
+
+
+def snapshot_steps(steps: int, every: int) -> list[int]:
+    """The steps at which snapshots are taken: the first, the last, and every so many between.
+
+    >>> snapshot_steps(25, 10)
+    [0, 10, 20, 25]
+    >>> snapshot_steps(25, 0)
+    []
+    """
+    return sorted({*range(0, steps + 1, every), steps}) if every else []
+
+
+def affordable_every(steps: int, every: int, size: int, room: float) -> int:
+    """How often snapshots can be taken: every so many steps as wished, or a multiple of it.
+
+    Args:
+        every: what is wished; 0 for never.
+        size: bytes of one step's snapshots. room: bytes for all of them.
+
+    Returns:
+        0 if there is no room for two.
+
+    >>> [affordable_every(100, 10, size=1, room=room) for room in (11, 10, 5, 2, 1)]
+    [10, 20, 30, 100, 0]
+    """
+    if not every or 2 * size > room:
+        return 0
+    multiples = range(every, steps + every, every)
+    return next(
+        (min(m, steps) for m in multiples if len(snapshot_steps(steps, m)) * size <= room), steps
+    )
+
+
+def plan_snapshots(config: RaceConfig, size: int, free: int, note: Note) -> int:
+    """How often snapshots will be taken, with a sentence that says so.
+
+    Args:
+        size: bytes of one step's snapshots. free: bytes that the disk has left.
+    """
+    wished = config.snapshot_every
+    room = min(config.snapshot_gb * 1e9, FREE_SHARE * free)
+    every = affordable_every(config.steps, wished, size, room)
+    limit = f"{in_words(room)} (--snapshot-gb, and half of what the disk has left)"
+    if wished and not every:
+        note(f"no snapshots: two of them need {in_words(2 * size)}, more than {limit}.")
+    elif wished:
+        count = len(snapshot_steps(config.steps, every))
+        taken = f"{count} of {in_words(size)}, {in_words(count * size)} in all"
+        instead = f", not every {wished}, to stay within {limit}" if every > wished else ""
+        note(f"snapshots every {every} steps{instead}: {taken}.")
+    return every
+
+
+def model_bytes(models: Sequence) -> int:
+    """What models take on a disk; an adapter is kept as a whole model in fp32."""
+
+    def width(model, weight) -> int:
+        return 4 if hasattr(model, "merge_and_unload") else weight.element_size()
+
+    return sum(p.numel() * width(model, p) for model in models for p in model.parameters())
+
+
+class Keeper:
+    """Writes a race's events, snapshots and state between two steps; nothing without a writer.
+
+    Attributes:
+        at_rest: every event of what the models have learned is written, so that their state can be
+            saved.
+    """
+
+    def __init__(self, contest: Race, writer: RunWriter | None, note: Note) -> None:
+        self._contest, self._writer, self._note = contest, writer, note
+        self.at_rest = False
+        config = contest.config
+        self._planned = snapshot_steps(config.steps, config.snapshot_every)
+
+    def keep_events(self, events: Mapping[str, Event]) -> None:
+        """Write the events of one step."""
+        if self._writer:
+            self._writer.append(events)
+        self.at_rest = True
+
+    def keep_models(self) -> None:
+        """The models as they are, if a snapshot is planned here; and the state, if it is time."""
+        contest, writer = self._contest, self._writer
+        if writer and contest.step in self._planned:
+            for method, model in contest.models.items():
+                writer.save_model(method, model, contest.tokenizer, contest.step)
+        if writer and contest.step and writer.state_is_due:
+            self._save_state(writer)
+        self.at_rest = False
+
+    def _save_state(self, writer: RunWriter) -> None:
+        refusal = writer.save_state(self._contest.state())
+        if refusal and self._note:
+            self._note(refusal)
+            self._note = None  # once is enough
+
+    def save_all(self, summary: dict) -> dict:
+        """Write the models and, last, the summary; returns it, changed if the disk is full."""
+        writer, contest = self._writer, self._contest
+        if writer is None:
+            return summary
+        with held_signals(insist=False):
+            try:
+                if summary["status"] == "interrupted" and self.at_rest and contest.step:
+                    self._save_state(writer)
+                for method, model in contest.models.items():
+                    writer.save_model(method, model, contest.tokenizer)
+            except WriteError as error:
+                summary = {**summary, "status": "failed", "problem": str(error)}
+            if summary["status"] == "failed":
+                again = f"Go on with: adadpo-mini resume {writer.folder.path}"
+                summary = {**summary, "problem": f"{summary['problem']} {again}"}
+            with suppress(WriteError):
+                writer.finish(summary)
+        return summary

@@ -1,0 +1,114 @@
+"""Going on with a race whose process was killed or interrupted."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from adadpo_mini.contest import Race
+from adadpo_mini.errors import InputError
+from adadpo_mini.keeper import Note
+from adadpo_mini.models import TOY, load_model
+from adadpo_mini.race import RaceResult, carry_out
+from adadpo_mini.run_writer import reopen_run, versions
+from adadpo_mini.runs import RunFolder, read_splits
+from adadpo_mini.settings import RaceConfig
+from adadpo_mini.toyworld.sets import SETS
+from adadpo_mini.trainer import Event, OnEvent
+
+
+def resume(
+    path: str | Path,
+    *,
+    on_event: OnEvent = lambda method, event: None,
+    note: Note = lambda sentence: None,
+) -> RaceResult:
+    """Go on with a race that was interrupted, as if nothing had happened.
+
+    It goes on from the state that was saved last, or else starts again; events and final weights
+    are then those of a race that was never interrupted, to the last bit. A finished race is loaded
+    as it is.
+
+    Args:
+        path: the run folder. on_event, note: as for `race`.
+
+    Raises:
+        InputError: there is no run, it has diverged, another process is writing it, or its data or
+            model are no longer what they were.
+    """
+    with reopen_run(path) as writer:
+        folder = writer.folder
+        summary = folder.summary() or {}
+        if summary.get("status") == "finished":
+            return _load(folder, summary)
+        if summary.get("status") == "diverged":
+            raise InputError(
+                f"{folder.path}: {summary.get('problem')} Resumed, it would diverge again."
+            )
+        contest = _same_race(folder)
+        _check_same(contest, folder, note)
+        state = writer.load_state()
+        if state:
+            contest.restore(state)
+        events = writer.keep_steps(contest.step)
+        note(f"{folder.path}: going on at step {contest.step} of {contest.config.steps}.")
+        for method, event in _in_order(events):
+            on_event(method, event)
+        return carry_out(contest, writer, events, on_event=on_event, note=note)
+
+
+def _check_same(contest: Race, folder: RunFolder, note: Note) -> None:
+    """Raise InputError if this is another race; say if its last bits may come out otherwise."""
+    config = folder.config()
+    if contest.fingerprint != config.get("fingerprint", contest.fingerprint):
+        raise InputError(
+            f"{folder.path}: the data or the model are no longer those that the race began with; "
+            "put them back, or start another race."
+        )
+    before = config.get("made_with", {})
+    changed = [name for name, now in versions().items() if before.get(name, now) != now]
+    if changed:
+        note(f"{' and '.join(changed)} changed since the race began; last bits may differ.")
+
+
+def _in_order(events: Mapping[str, list[Event]]) -> Iterator[tuple[str, Event]]:
+    for step in zip(*events.values(), strict=True):
+        yield from zip(events, step, strict=True)
+
+
+def _same_race(folder: RunFolder) -> Race:
+    """The race that a run folder's config.json tells of, as it was before its first step."""
+    settings, start = _start(folder)
+    train, test = folder.pairs
+    if train.is_file():
+        data = {"splits": read_splits(train, test)}
+    else:
+        data = {"data": _found(settings.data, folder)}
+    if folder.config().get("engine", "own") == "trl":
+        from adadpo_mini.trl_engine import TrlRace
+
+        return TrlRace(settings, start=start, **data)
+    return Race(settings, start=start, **data)
+
+
+def _load(folder: RunFolder, summary: dict) -> RaceResult:
+    """The result of a race that is finished."""
+    settings, (reference, tokenizer) = _start(folder)
+    how = {"device": settings.device, "dtype": settings.dtype}
+    models = {method: load_model(folder.model(method), **how)[0] for method in settings.methods}
+    return RaceResult(settings, folder.events(), summary, models, reference, tokenizer)
+
+
+def _start(folder: RunFolder) -> tuple[RaceConfig, tuple]:
+    """The settings of a run, and the (model, tokenizer) that it started from."""
+    config, known = folder.config(), {field.name for field in fields(RaceConfig)}
+    settings = RaceConfig(**{name: value for name, value in config.items() if name in known})
+    model = _found(settings.model, folder)
+    return settings, load_model(model, device=settings.device, dtype=settings.dtype)
+
+
+def _found(name: str, folder: RunFolder) -> str:
+    """A data set's or model's name, with a relative path seen from where the race began."""
+    began = Path(folder.config().get("started_in", "."))
+    if name in (*SETS, TOY) or not (began / name).exists():
+        return name
+    return str(began / name)

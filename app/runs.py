@@ -1,0 +1,180 @@
+"""A run as the page sees it: its settings, how it stands, its events, its models."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.files import check_can_write, user_path
+from adadpo_mini.runs import Cursor, RunFolder, list_runs
+from adadpo_mini.templates import LINE
+from adadpo_mini.trainer import Event
+
+PAGE = "page"  # what config.json says of who has started a run
+KEPT_BYTES = 2e9  # of a page's own runs; beyond it the oldest give way
+
+
+@dataclass(frozen=True)
+class ChatModels:
+    """Models that answer side by side.
+
+    Attributes:
+        models: by name, "reference" first.
+        tokenizer: the one that they share.
+        form: what a typed prompt becomes, see `templates.prompt_form`.
+    """
+
+    models: dict[str, object]
+    tokenizer: object
+    form: str = LINE
+
+
+class Run:
+    """One race in its folder. What a page may ask of it while it runs, and after."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.id = folder.path.name
+
+    @property
+    def settings(self) -> dict:
+        """The fields of `RaceConfig` that it was started with."""
+        raise NotImplementedError
+
+    @property
+    def status(self) -> str:
+        """preparing, running, finished, interrupted, diverged or failed."""
+        raise NotImplementedError
+
+    @property
+    def problem(self) -> str:
+        """One sentence, if it diverged or failed."""
+        raise NotImplementedError
+
+    @property
+    def live(self) -> bool:
+        """Whether more events will come."""
+        return self.status in ("preparing", "running")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What is raced."""
+        return tuple(self.settings["methods"])
+
+    def recent(self) -> dict[str, list[Event]]:
+        """The last few events of each method, as they are on the disk."""
+        return {method: self.folder.recent(method) for method in self.methods}
+
+    @property
+    def step(self) -> int:
+        """The last step whose events are there, of all methods."""
+        return min((log[-1]["step"] if log else 0 for log in self.recent().values()), default=0)
+
+    def events_since(self, cursor: Cursor) -> tuple[list, Cursor]:
+        """See `RunFolder.events_since`; nothing before the folder is there."""
+        if not (self.folder.path / "config.json").is_file():
+            return [], {}
+        return self.folder.events_since(cursor)
+
+    def watch(self) -> None:
+        """Note that a page is looking at the race."""
+
+    def stop(self) -> None:
+        """Ask the race to stop; only one that runs in this process can be asked."""
+
+    def chat_models(self) -> ChatModels | None:
+        """The models as they are now, if they are in memory."""
+        return None
+
+
+class StoredRun(Run):
+    """A run that is read from its folder: an ended one, or one that another process writes."""
+
+    @property
+    def settings(self) -> dict:
+        return self.folder.config()
+
+    @property
+    def status(self) -> str:
+        return self.folder.status
+
+    @property
+    def problem(self) -> str:
+        return (self.folder.summary() or {}).get("problem") or ""
+
+    @property
+    def version(self) -> tuple:
+        """Changes whenever the models on the disk do."""
+        folders = [self.folder.model(method) for method in self.methods]
+        return (self.id, *(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders))
+
+    def load_models(self, toy: Callable[[], tuple]) -> ChatModels:
+        """The reference, and the models that training left; of a killed race, the last snapshots.
+
+        Args:
+            toy: gives (model, tokenizer) of the toy, which is in memory already.
+
+        Raises:
+            InputError: one of them cannot be loaded.
+        """
+        from adadpo_mini.models import TOY, load_model
+
+        config = self.folder.config()
+        how = {name: config[name] for name in ("device", "dtype") if name in config}
+        plain = config["model"] == TOY and config.get("dtype", "float32") == "float32"
+        reference, tokenizer = toy() if plain else load_model(config["model"], **how)
+        models = {"reference": reference}
+        for method in self.methods:
+            folder = self.folder.model(method)
+            if not folder.is_dir():
+                kept = self.folder.snapshots(method)
+                folder = self.folder.model(method, kept[-1]) if kept else folder
+            if folder.is_dir():
+                models[method], _ = load_model(folder, **how)
+        return ChatModels(models, tokenizer, config.get("prompt_form", LINE))
+
+
+def writable_root(root: Path) -> Path:
+    """The folder for runs, or, where nothing can be written there, a temporary one."""
+    try:
+        root = user_path(root)
+        check_can_write(root / "run")
+    except InputError as problem:
+        instead = Path(tempfile.mkdtemp(prefix="adadpo_mini-runs-"))
+        print(f"python -m app: {problem} Runs go to {instead} instead.", file=sys.stderr)
+        return instead
+    return root
+
+
+def make_room(root: Path, limit: float = KEPT_BYTES) -> None:
+    """Keep the runs that pages have started within `limit` bytes, before another one begins.
+
+    Of the oldest ones the snapshots go first, and whole runs only if that is not enough. Runs that
+    the command line or a notebook wrote are left alone.
+    """
+    own = [run for run in reversed(list_runs(root)) if _is_own(run) and not run.is_being_written()]
+    sizes = {run.path: _bytes_in(run.path) for run in own}
+    total = sum(sizes.values())
+    for run in own:
+        for method in run.config()["methods"] if total > limit else ():
+            snapshots = run.path / method / "snapshots"
+            total -= _bytes_in(snapshots)
+            shutil.rmtree(snapshots, ignore_errors=True)
+    for run in own:
+        if total > limit:
+            total -= _bytes_in(run.path)
+            shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _is_own(run: RunFolder) -> bool:
+    try:
+        return run.config().get("started_by") == PAGE
+    except InputError:
+        return False
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
