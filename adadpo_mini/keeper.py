@@ -108,7 +108,10 @@ class Keeper:
         self.at_rest = False
 
     def _save_state(self, writer: RunWriter) -> None:
-        refusal = writer.save_state(self._contest.state())
+        contest = self._contest
+        left = 1 + sum(step > contest.step for step in self._planned)  # the models at the end, too
+        reserve = left * model_bytes(contest.models.values())
+        refusal = writer.save_state(contest.state(), reserve)
         if refusal and self._note:
             self._note(refusal)
             self._note = None  # once is enough

@@ -37,7 +37,7 @@ from adadpo_mini.trainer import Event
 STATE = "state.safetensors"
 SOONEST = 2.0  # seconds between two saved states, at least; and
 SHARE = 0.01  # of the time at most goes into saving them
-ROOMY = 1.5  # times the state is what the disk must have left, since the models come after it
+ROOMY = 1.05  # times what will be written is what the disk must have left
 
 
 class RunWriter:
@@ -86,18 +86,21 @@ class RunWriter:
         """Whether it is time to save the state again: soon, but at little cost."""
         return time.monotonic() - self._saved > self._pause
 
-    def save_state(self, state: TrainingState) -> str | None:
+    def save_state(self, state: TrainingState, reserve: int = 0) -> str | None:
         """Replace the state from which the run can be resumed.
 
+        Args:
+            reserve: bytes that must be left on the disk, for the models that come later.
+
         Returns:
-            Why not, if the disk has too little room for it beside the models; the state before,
-            if there is one, is then still there.
+            Why not, if the disk has too little room; the state before, if there is one, is then
+            still there.
 
         Raises:
             WriteError: it cannot be written; the one before is still there.
         """
         began = time.monotonic()
-        if free_space(self.folder.path) < ROOMY * state.num_bytes:
+        if free_space(self.folder.path) < ROOMY * (state.num_bytes + reserve):
             self._pause = float("inf")
             return (
                 f"{self.folder.path}: too little room on the disk to keep the state of training "
@@ -189,10 +192,10 @@ def create_run(
     Raises:
         InputError: the folder already holds a run. WriteError: it cannot be written.
     """
-    path = user_path(path)
+    path = check_free(path)
+    check_can_write(path, needed)
     with _lock(path):
-        check_free(path)
-        check_can_write(path, needed)
+        check_free(path)  # once more, now that nobody else can make it
         writer = RunWriter(RunFolder(path))
         if pairs:
             writer.save_pairs(*pairs)
