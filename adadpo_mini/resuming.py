@@ -7,12 +7,11 @@ from pathlib import Path
 from adadpo_mini.contest import Race
 from adadpo_mini.errors import InputError
 from adadpo_mini.keeper import Note
-from adadpo_mini.models import TOY, load_model
+from adadpo_mini.models import load_model
 from adadpo_mini.race import RaceResult, carry_out
 from adadpo_mini.run_writer import reopen_run, versions
 from adadpo_mini.runs import RunFolder, read_splits
 from adadpo_mini.settings import RaceConfig
-from adadpo_mini.toyworld.sets import SETS
 from adadpo_mini.trainer import Event, OnEvent
 
 
@@ -82,7 +81,7 @@ def _same_race(folder: RunFolder) -> Race:
     if train.is_file():
         data = {"splits": read_splits(train, test)}
     else:
-        data = {"data": _found(settings.data, folder)}
+        data = {"data": folder.source(settings.data)}
     if folder.config().get("engine", "own") == "trl":
         from adadpo_mini.trl_engine import TrlRace
 
@@ -102,13 +101,5 @@ def _start(folder: RunFolder) -> tuple[RaceConfig, tuple]:
     """The settings of a run, and the (model, tokenizer) that it started from."""
     config, known = folder.config(), {field.name for field in fields(RaceConfig)}
     settings = RaceConfig(**{name: value for name, value in config.items() if name in known})
-    model = _found(settings.model, folder)
+    model = folder.source(settings.model)
     return settings, load_model(model, device=settings.device, dtype=settings.dtype)
-
-
-def _found(name: str, folder: RunFolder) -> str:
-    """A data set's or model's name, with a relative path seen from where the race began."""
-    began = Path(folder.config().get("started_in", "."))
-    if name in (*SETS, TOY) or not (began / name).exists():
-        return name
-    return str(began / name)

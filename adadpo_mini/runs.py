@@ -21,10 +21,13 @@ from pathlib import Path
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.files import is_locked, user_path
+from adadpo_mini.models import TOY
 from adadpo_mini.pairs import Pairs
+from adadpo_mini.toyworld.sets import SETS
 from adadpo_mini.trainer import Event
 
 METRICS, SNAPSHOTS, LOCK = "metrics.jsonl", "snapshots", ".lock"
+ENDINGS = ("finished", "interrupted", "diverged", "failed")
 TAIL = 1 << 16  # bytes, some eighty events
 STEP = re.compile(r"step_(\d+)")
 Cursor = Mapping[str, int]
@@ -85,7 +88,8 @@ class RunFolder:
         a process is writing to the folder, else interrupted."""
         if self.is_being_written():
             return "running"
-        return str((self.summary() or {}).get("status", "interrupted"))
+        status = (self.summary() or {}).get("status")
+        return status if status in ENDINGS else "interrupted"
 
     def is_being_written(self) -> bool:
         """Whether a process holds the folder's lock."""
@@ -123,7 +127,7 @@ class RunFolder:
             stream.seek(max(0, size - TAIL))
             lines = stream.read().split(b"\n")
         whole = lines[1:-1] if size > TAIL else lines[:-1]  # the first and the last may be torn
-        return [json.loads(line) for line in whole]
+        return [_parse_event(line, file) for line in whole]
 
     def _read_on(self, method: str, start: int) -> tuple[list[Event], int]:
         file = self.metrics(method)
@@ -133,10 +137,8 @@ class RunFolder:
             stream.seek(start)
             text = stream.read()
         whole = text[: text.rfind(b"\n") + 1]
-        try:
-            return [json.loads(line) for line in whole.splitlines()], start + len(whole)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{file}: is damaged ({error}); delete it and race again.") from error
+        lines = whole.split(b"\n")[:-1]
+        return [_parse_event(line, file) for line in lines], start + len(whole)
 
     def snapshots(self, method: str) -> list[int]:
         """The steps at which the model was kept, ascending."""
@@ -153,6 +155,14 @@ class RunFolder:
         load with `models.load_model` or transformers' `from_pretrained`."""
         folder = self.path / method
         return folder / "model" if step is None else folder / SNAPSHOTS / f"step_{step}"
+
+    def source(self, name: str) -> str:
+        """A data set or model as config.json names it, relative paths seen from where the race
+        began."""
+        began = Path(self.config().get("started_in", "."))
+        if name in (*SETS, TOY) or not (began / name).exists():
+            return name
+        return str(began / name)
 
     @property
     def pairs(self) -> tuple[Path, Path]:
@@ -197,6 +207,16 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parse_event(line: bytes, file: Path) -> Event:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is damaged ({error}); delete it and race again.") from error
+    if not isinstance(event, dict) or not isinstance(event.get("step"), int):
+        raise InputError(f"{file}: is damaged (an event has no step); delete it and race again.")
+    return event
 
 
 def _is_name(name: object) -> bool:

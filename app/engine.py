@@ -217,10 +217,10 @@ class Engine:
         """The newest run, None before the first."""
         with self._lock:
             live = next(reversed(self._runs.values()), None)
-        stored = next(iter(list_runs(self.root)), None)
-        if live is not None and (live.live or stored is None):
+        if live is not None and live.live:
             return live
-        return stored and self.get(stored.path.name)
+        stored = next(filter(_is_whole, list_runs(self.root)), None)
+        return self.get(stored.path.name) if stored else live
 
     def chat_models(self, run: Run | None) -> ChatModels:
         """What can be chatted with: the models of a run, or of none the toy alone.
@@ -242,6 +242,15 @@ class Engine:
             while len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
             return self._loaded[key]
+
+
+def _is_whole(folder: RunFolder) -> bool:
+    """Whether a run can be read: a damaged one is not offered to everybody who opens the page."""
+    try:
+        folder.config(), folder.status, folder.events_since({})
+    except InputError:
+        return False
+    return True
 
 
 def _new_name(data: str) -> str:

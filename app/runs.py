@@ -10,6 +10,7 @@ from pathlib import Path
 from adadpo_mini.errors import InputError
 from adadpo_mini.files import check_can_write, user_path
 from adadpo_mini.runs import Cursor, RunFolder, list_runs
+from adadpo_mini.settings import RaceConfig
 from adadpo_mini.templates import LINE
 from adadpo_mini.trainer import Event
 
@@ -95,7 +96,7 @@ class StoredRun(Run):
 
     @property
     def settings(self) -> dict:
-        return self.folder.config()
+        return {**RaceConfig().as_dict(), **self.folder.config()}
 
     @property
     def status(self) -> str:
@@ -124,8 +125,9 @@ class StoredRun(Run):
 
         config = self.folder.config()
         how = {name: config[name] for name in ("device", "dtype") if name in config}
+        model = self.folder.source(config["model"])
         plain = config["model"] == TOY and config.get("dtype", "float32") == "float32"
-        reference, tokenizer = toy() if plain else load_model(config["model"], **how)
+        reference, tokenizer = toy() if plain else load_model(model, **how)
         models = {"reference": reference}
         for method in self.methods:
             folder = self.folder.model(method)

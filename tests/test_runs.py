@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import threading
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from adadpo_mini import InputError, completion_logps, load_pairs, race
 from adadpo_mini.errors import WriteError
 from adadpo_mini.models import context_length
-from adadpo_mini.run_writer import check_free, create_run
+from adadpo_mini.run_writer import check_free, create_run, reopen_run
 from adadpo_mini.runs import RunFolder, list_runs, to_json
 from adadpo_mini.tokens import make_batch, tokenize_pairs
 
@@ -125,6 +126,26 @@ def test_the_status_of_a_run_is_what_its_folder_says(finished, tmp_path):
     with create_run(tmp_path / "run", {"model": "toy", "methods": ["dpo"]}) as writer:
         assert writer.folder.status == "running"
     assert writer.folder.status == "interrupted", "nobody writes it, and nobody summed it up"
+
+
+def test_asking_whether_a_run_is_written_keeps_no_writer_out(tmp_path):
+    with create_run(tmp_path / "run", {"model": "toy", "methods": ["dpo"]}) as writer:
+        pass
+    stop = threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            writer.folder.is_being_written()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(20):
+            with reopen_run(tmp_path / "run"):
+                pass
+    finally:
+        stop.set()
+        asking.join()
 
 
 def test_the_list_of_runs_is_the_list_of_folders(tmp_path):

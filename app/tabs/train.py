@@ -100,14 +100,18 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
     view = [chart, cursor, status, start, stop, timer]
 
     def look(run: Run | None, seen: Cursor, own: str | None) -> tuple:
-        # The status is read before the events: "finished" then comes with the last of them.
-        live = run is not None and run.live
-        if run is not None:
-            run.watch()
-        message, end = feed_since(run, seen)
-        text = words.status(run)
-        if run is not None and run.id != own:
-            text = f"*{words.whose(run)}* {text}"
+        try:
+            # The status is read before the events: "finished" then comes with the last of them.
+            live = run is not None and run.live
+            if run is not None:
+                run.watch()
+            message, end = feed_since(run, seen)
+            text = words.status(run)
+            if run is not None and run.id != own:
+                text = f"*{words.whose(run)}* {text}"
+        except InputError as problem:  # somebody has changed its folder
+            live, (message, end) = False, feed_since(None, {})
+            text = f"**This run cannot be read.** {problem}"
         changed = message if seen != end or not any(seen.values()) else gr.skip()
         own_live = live and run.id == own
         return (

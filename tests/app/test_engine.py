@@ -126,6 +126,22 @@ def test_a_race_of_the_command_line_is_shown_and_chatted_with_in_its_own_form(
     assert found.models["reference"].config.n_embd == found.models["dpo"].config.n_embd == 32
 
 
+def test_a_damaged_run_is_not_offered_to_everybody(engine):
+    good = ended(engine.start({**SMALL, "steps": 1}))
+    for name, config, events in (
+        ("no config", "[]", ""),
+        ("no methods", '{"model": "toy"}', ""),
+        ("no events", '{"model": "toy", "methods": ["dpo"]}', "{}\n"),
+        ("no JSON", '{"model": "toy", "methods": ["dpo"]}', "\0\0\n"),
+    ):
+        (engine.root / name / "dpo").mkdir(parents=True)
+        (engine.root / name / "config.json").write_text(config)
+        (engine.root / name / "dpo" / "metrics.jsonl").write_text(events)
+        assert engine.latest().id == good.id
+        with pytest.raises(InputError, match="damaged|names no model|list of names"):
+            engine.get(name).settings, feed_since(engine.get(name), {})
+
+
 def test_only_names_of_runs_are_ids(engine, tmp_path):
     race(out=tmp_path / "outside", **{**SMALL, "steps": 1, "methods": ("dpo",)})
     run = ended(engine.start({**SMALL, "steps": 1}))

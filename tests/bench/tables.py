@@ -16,6 +16,7 @@ GOALS = {
     "4 pairs of 64": (4.0, 2.5, 0.7),
     "4 pairs of 512": (5.0, None, None),
 }
+KEEPING = 0.03  # of a race's time
 
 
 def bench_tables(path: Path) -> str:
@@ -31,6 +32,8 @@ def bench_tables(path: Path) -> str:
         parts.append(_bounds(found["speed"]))
     if "growth" in found:
         parts.append(_growth_table(found["growth"]))
+    if "keeping" in found:
+        parts.append(_keeping(found["keeping"]))
     waits = {**found.get("page", {}), **found.get("waits", {})}
     if waits:
         parts += [_waits_table(waits), _shares(waits)]
@@ -133,6 +136,23 @@ def _growth_table(runs: Sequence[dict]) -> str:
         seconds, memory = f"{_step(run):.3g} s", f"{run['memory'] / 1e9:.2f} GB"
         rows.append([run["growing"], run["work"], seconds, memory])
     return _table(["what grows", "", "a step", "peak memory"], rows)
+
+
+def _keeping(found: dict[str, dict[str, list[float]]]) -> str:
+    """What a run folder costs, with the goal; and a step of one method by the number of threads."""
+    shares = [
+        [f"writing {name}", f"{median(values):.1%}", f"{min(values):.1%}–{max(values):.1%}"]
+        for name, values in found["shares"].items()
+    ]
+    for row, values in zip(shares, found["shares"].values(), strict=True):
+        row[1] += f", goal {KEEPING:.0%}{'' if median(values) <= KEEPING else ': missed'}"
+    steps = [
+        [f"a step of one method, {name}", f"{1000 * median(values):.3g} ms",
+         f"{1000 * min(values):.3g}–{1000 * max(values):.3g}"]
+        for name, values in found["steps"].items()
+    ]  # fmt: skip
+    head = ["share of a 120-step race of two methods; time by threads", "median", "spread"]
+    return _table(head, [*shares, *steps])
 
 
 def _waits_table(waits: dict[str, list[float]]) -> str:
