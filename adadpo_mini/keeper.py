@@ -97,14 +97,18 @@ class Keeper:
             self._writer.append(events)
         self.at_rest = True
 
-    def keep_models(self) -> None:
-        """The models as they are, if a snapshot is planned here; and the state, if it is time."""
+    def take_snapshot(self) -> None:
+        """Keep the models as they are, if that is planned for this step."""
         contest, writer = self._contest, self._writer
         if writer and contest.step in self._planned:
             for method, model in contest.models.items():
                 writer.save_model(method, model, contest.tokenizer, contest.step)
-        if writer and contest.step and writer.state_is_due:
-            self._save_state(writer)
+
+    def keep_models(self) -> None:
+        """`take_snapshot`, and keep the state if it is time."""
+        self.take_snapshot()
+        if self._writer and self._writer.state_is_due:
+            self._save_state(self._writer)
         self.at_rest = False
 
     def _save_state(self, writer: RunWriter) -> None:

@@ -143,10 +143,12 @@ def adadpo_loss(
     lengths_w, lengths_l = as_lengths(u_w, chosen_lengths, rejected_lengths)
 
     # AdaDPO is these lines and `adaptive_ratio`.
-    a_w, a_l = (u_w, u_l) if space == "ratio" else (policy_chosen_logps, policy_rejected_logps)
+    a_w, a_l = u_w, u_l
+    if space == "policy":  # in u's type, fp32 at least: half precision would round a_w − a_l
+        a_w, a_l = policy_chosen_logps.to(u_w), policy_rejected_logps.to(u_l)
     if length_normalize:
         a_w, a_l = a_w / lengths_w, a_l / lengths_l
-    ratio, rho = adaptive_ratio((a_w - a_l).to(u_w), ceiling=ceiling, k=k, floor=floor)
+    ratio, rho = adaptive_ratio(a_w - a_l, ceiling=ceiling, k=k, floor=floor)
     return sigmoid_loss(u_w, u_l, beta, ratio, rho)
 
 

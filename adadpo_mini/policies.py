@@ -1,6 +1,7 @@
 """The policy of a method: a copy of the reference to be trained, whole or as an adapter."""
 
 import copy
+import warnings
 
 import torch
 
@@ -52,7 +53,8 @@ def _with_adapter(reference, rank: int, seed: int):
         task_type="CAUSAL_LM",
         fan_in_fan_out=base.config.model_type == "gpt2",  # its layers are stored transposed
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers renames
         torch.manual_seed(seed)
         return get_peft_model(base, adapter)
 

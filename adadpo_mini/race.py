@@ -177,7 +177,7 @@ def _train(
         keeper.keep_models()
 
     with held_signals() as interrupted:
-        keeper.keep_models()
+        keeper.take_snapshot()
         contest.train(emit)
         keeper.at_rest = True
 

@@ -50,7 +50,8 @@ class _Tokenised(AdaDPOTrainer):
 class TrlRace(Race):
     """A race of one method over the same start, batches and held-out pairs, that TRL trains."""
 
-    _resumed: TrainingState | None = None
+    _restored = TrainingState({}, {})
+    _log: EventLog | None = None
 
     def train(self, emit: Emit) -> None:
         """Train, calling `emit` with the events of step 0, 1, ..., steps.
@@ -69,6 +70,8 @@ class TrlRace(Race):
 
     def state(self) -> TrainingState:
         """As a race's, with the state of the optimizer that TRL drives."""
+        if self._log is None:  # it has not trained since it was restored
+            return self._restored
         (method,) = self.config.methods
         tensors = {**trained_weights(self.models[method]), **adamw_state(self._adamw)}
         part = TrainingState(tensors, counters(self._log))
@@ -78,8 +81,8 @@ class TrlRace(Race):
     def restore(self, state: TrainingState) -> None:
         """As a race's; the batches that are left are then what TRL gets."""
         (method,) = self.config.methods
-        self._resumed = state.part(method)
-        restore_weights(self.models[method], self._resumed.tensors)
+        self._restored = state
+        restore_weights(self.models[method], state.part(method).tensors)
         own = state.part(RACE)
         self.step, self.seconds = own.numbers["step"], own.numbers["seconds"]
 
@@ -89,11 +92,11 @@ class TrlRace(Race):
         model = self.models[config.methods[0]]
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._adamw = torch.optim.AdamW(weights, config.learning_rate, weight_decay=0.0)
-        if self._resumed:
-            restore_adamw(self._adamw, self._resumed.tensors)
+        before = self._restored.part(config.methods[0])
+        restore_adamw(self._adamw, before.tensors)
         left = config.steps - self.step
         schedule = torch.optim.lr_scheduler.LambdaLR(self._adamw, lambda s: float(s < left))
-        self._log = self._event_log(emit)
+        self._log = self._event_log(emit, before.numbers)
         return _Tokenised(
             model,
             self.reference,
@@ -105,7 +108,7 @@ class TrlRace(Race):
             callbacks=[self._log],
         )
 
-    def _event_log(self, emit: Emit) -> EventLog:
+    def _event_log(self, emit: Emit, before: Mapping[str, float]) -> EventLog:
         model, own = self.models[self.config.methods[0]], self._trainers[self.config.methods[0]]
 
         def measure() -> Event:
@@ -116,7 +119,6 @@ class TrlRace(Race):
             self.step += 1
             emit(events)
 
-        before = self._resumed.numbers if self._resumed else {}
         return EventLog(self.config, len(self._train.pairs), count, measure, **before)
 
     def _arguments(self, scratch: str, steps: int, batch_size: int) -> AdaDPOConfig:

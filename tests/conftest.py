@@ -1,14 +1,38 @@
-"""One thread a test, nothing from the hub, nothing sent anywhere."""
+"""One thread a test, nothing from the hub, nothing sent anywhere, nothing left behind."""
 
+import atexit
 import copy
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("ADADPO_MINI_CACHE", tempfile.mkdtemp(prefix="adadpo-mini-tests-"))
+
+# Everything that tests, libraries and the processes they start would leave in the temp folder or
+# under the home folder goes to one folder, and goes with it when the session ends. To look at what
+# a failed test wrote, run it with --basetemp FOLDER: pytest keeps what is there.
+SCRATCH = tempfile.mkdtemp(prefix="adadpo-")  # short, for sockets get paths in it
+tempfile.tempdir = SCRATCH
+TEMPORARY = ("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR")
+OWN = {
+    "cache": ("ADADPO_MINI_CACHE",),
+    "config": ("XDG_CONFIG_HOME",),  # of Chromium
+    "huggingface": ("HF_HOME",),
+    "ipython": ("IPYTHONDIR",),
+    "jupyter": ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"),
+}
+os.environ |= dict.fromkeys(TEMPORARY, SCRATCH)
+os.environ |= {name: f"{SCRATCH}/{folder}" for folder, names in OWN.items() for name in names}
+
+
+@atexit.register  # before any library is imported, so that it runs after what they register
+def _leave_nothing(session: int = os.getpid()) -> None:
+    if os.getpid() == session:  # and not a fork of it
+        shutil.rmtree(SCRATCH, ignore_errors=True)
+
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -158,6 +158,51 @@ def test_certain_and_hopeless_answers_give_finite_losses_and_gradients(name):
     assert all(torch.isfinite(logp.grad).all() for logp in logps)
 
 
+RAW = {"length_normalize": False}
+OF_ADADPO = [{}, RAW, {"space": "policy"}, {"space": "policy", **RAW}, {"per_token": True}]
+
+
+def half_logps(dtype, which):
+    """Log-probs from 0.01 to 60 nats, those in `which` in this half precision; lengths in it, too.
+
+    A difference of two such numbers, one much larger than the other, needs more than a half."""
+    generator = torch.Generator().manual_seed(5)
+    logps = [-(10 ** (3.8 * torch.rand(64, generator=generator) - 2)) for _ in range(4)]
+    logps = [t.to(dtype) if i in which else t for i, t in enumerate(logps)]
+    lengths = {name: n.repeat(11)[:64] for name, n in random_lengths().items()}
+    return logps, {name: n.to(dtype) for name, n in lengths.items()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("which", [range(4), (0, 1), (2, 3)], ids=["all", "policy", "reference"])
+def test_half_precision_log_probs_lose_nothing_on_the_way_to_the_loss(name, dtype, which):
+    """Against fp64 on the same numbers: a logarithm is off by a few of fp32's last bits at 60."""
+    logps, lengths = half_logps(dtype, which)
+    exact = [t.double() for t in logps]
+    for knobs in OF_ADADPO:
+        if not knobs.keys() <= METHODS[name].parameters:
+            continue
+        knobs = {**knobs, "ceiling": 1e9}
+        half, double = (compute(name, each, lengths, **knobs) for each in (logps, exact))
+        assert double.per_pair.dtype == torch.float64
+        for of in ("rho", "beta_chosen", "beta_rejected", "per_pair", "chosen_rewards"):
+            mine, theirs = getattr(half, of), getattr(double, of)
+            assert mine.dtype == torch.float32, of
+            torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float16], ids=str)
+def test_the_type_of_the_lengths_is_no_matter(dtype):
+    """A short completion less a long one is below zero, which uint8 does not know."""
+    logps, lengths = random_logps(), random_lengths()
+    others = {name: n.to(dtype) for name, n in lengths.items()}
+    assert (lengths["chosen_lengths"] < lengths["rejected_lengths"]).any()
+    for name in METHODS:
+        mine, theirs = (compute(name, logps, each).per_pair for each in (others, lengths))
+        assert torch.equal(mine, theirs), name
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_beta_that_is_not_positive_is_named(name):
     with pytest.raises(ValueError, match="beta"):

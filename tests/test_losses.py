@@ -159,6 +159,17 @@ def test_half_precision_log_probs_are_raised_to_fp32():
     assert adadpo_loss(*logps, **random_lengths()).loss.dtype == torch.float32
 
 
+def test_the_raw_ratio_of_two_bf16_log_probs_is_not_rounded_to_bf16():
+    """Between 2 and 4 bf16 knows multiples of 1/64 only; the difference here lies between two."""
+    chosen, rejected = torch.tensor([-0.0297]).bfloat16(), torch.tensor([-3.5]).bfloat16()
+    one = torch.ones(1)
+    result = adadpo_loss(
+        chosen, rejected, torch.zeros(1), torch.zeros(1), chosen_lengths=one, rejected_lengths=one,
+        space="policy", length_normalize=False,
+    )  # fmt: skip
+    assert result.rho.item() == pytest.approx(math.exp(chosen.item() - rejected.item()), rel=1e-6)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_rewards_are_raw_and_detached(name):
     logps = random_logps()

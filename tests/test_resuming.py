@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from adadpo_mini import InputError, load_pairs, race, resume
+from adadpo_mini import InputError, Race, load_pairs, race, resume
 from adadpo_mini.cli import main
 from adadpo_mini.runs import RunFolder
 
@@ -49,6 +49,17 @@ def begin(tiny):
     same = {"model": str(tiny), "steps": STEPS, "batch_size": 4, "eval_pairs": 2, "seed": 5}
     same |= {"learning_rate": 1e-3, "measure_every": 3, "snapshot_every": 3}
     return lambda engine=race, **settings: engine(rows, **{**same, **settings})
+
+
+def interrupted_while_judging(folder, monkeypatch):
+    """The result of a resumed race that is interrupted after its last step."""
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Race, "win_rates", interrupt)
+        return resume(folder)
 
 
 def contents(folder):
@@ -93,7 +104,7 @@ def test_an_interrupted_and_then_killed_race_ends_bit_equal(settings, begin, tmp
 
 @pytest.mark.parametrize("more", [{}, {"lora_rank": 2}], ids=["whole", "lora"])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_race_under_trls_trainer_is_resumed_bit_equal_too(more, begin, tmp_path):
+def test_a_race_under_trls_trainer_is_resumed_bit_equal_too(more, begin, tmp_path, monkeypatch):
     pytest.importorskip("trl")
     if more:
         pytest.importorskip("peft")
@@ -105,6 +116,8 @@ def test_a_race_under_trls_trainer_is_resumed_bit_equal_too(more, begin, tmp_pat
     begin(out=out, on_event=stop_at(3, KeyboardInterrupt()), **more)
     with pytest.raises(Crash):
         resume(out, on_event=stop_at(6, Crash()))
+    for _ in range(2):
+        assert interrupted_while_judging(out, monkeypatch).summary["status"] == "interrupted"
     assert resume(out).summary["status"] == "finished"
     assert_same(out, tmp_path / "unbroken")
 
@@ -119,9 +132,10 @@ def test_a_race_killed_before_any_state_was_kept_starts_again(begin, tmp_path):
     assert_same(tmp_path / "run", tmp_path / "unbroken")
 
 
-def test_an_interruption_after_the_last_step_needs_no_more_training(begin, tmp_path):
+def test_an_interruption_after_the_last_step_needs_no_more_training(begin, tmp_path, monkeypatch):
     begin(out=tmp_path / "unbroken")
     begin(out=tmp_path / "run", on_event=stop_at(STEPS, KeyboardInterrupt()))
+    interrupted_while_judging(tmp_path / "run", monkeypatch)
     said = []
     assert resume(tmp_path / "run", note=said.append).summary["status"] == "finished"
     assert "going on at step 9 of 8" in said[-1]
