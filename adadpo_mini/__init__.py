@@ -7,6 +7,11 @@
 Read the package in this order: pairs, models, logprobs, losses, trainer, race.
 """
 
+# ruff: noqa: E402, I001 (what comes after takes a second, in which a signal may come)
+from adadpo_mini.cli import catch_early
+
+catch_early()
+
 from adadpo_mini.contest import Race
 from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import completion_logps

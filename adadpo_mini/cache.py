@@ -2,19 +2,27 @@
 
 All is kept by its content: a file's name is a digest of everything that it depends on, so that
 nothing in it can be out of date. A file that is damaged, or not ours, is computed anew; where
-nothing can be written, nothing is kept. The folder may be deleted at any time.
+nothing can be written, nothing is kept. The folder may be deleted at any time. What a process that
+was killed has left half-written goes when another one writes.
 """
 
 import functools
 import hashlib
 import os
+import shutil
 import tempfile
+import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.files import remove_partials, replaced_file
 
 CHECKSUM = "checksum"
 
@@ -34,15 +42,41 @@ def cache_folder() -> Path | None:
 
 def scratch_folder() -> tempfile.TemporaryDirectory:
     """A new folder for one process, with the cache if possible: where temporary files belong, there
-    may be memory and no disk."""
+    may be memory and no disk. Those that killed processes have left are removed."""
     kept = cache_folder()
     try:
         if kept:
             kept.mkdir(parents=True, exist_ok=True)
-            return tempfile.TemporaryDirectory(dir=kept, prefix="tmp-", ignore_cleanup_errors=True)
+            with _scratch_lock:
+                _remove_left_scratch(kept)
+                prefix = f"{SCRATCH}{os.getpid()}-"
+                folder = tempfile.TemporaryDirectory(
+                    dir=kept, prefix=prefix, ignore_cleanup_errors=True
+                )
+                _scratch.add(folder)
+            return folder
     except OSError:
         pass
     return tempfile.TemporaryDirectory(prefix="adadpo_mini-", ignore_cleanup_errors=True)
+
+
+SCRATCH = "tmp-"  # then the number of the process, and what makes the name unique
+_scratch_lock = threading.Lock()
+_scratch: "weakref.WeakSet[tempfile.TemporaryDirectory]" = weakref.WeakSet()
+
+
+def _remove_left_scratch(kept: Path) -> None:
+    from psutil import pid_exists
+
+    ours = {Path(folder.name).name for folder in _scratch}
+    for folder in kept.glob(f"{SCRATCH}*-*"):
+        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if number == str(os.getpid()):  # perhaps of an earlier process, as in a container
+            is_left = folder.name not in ours
+        else:
+            is_left = number.isdigit() and not pid_exists(int(number))
+        if is_left:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def digest(parts: Iterable[bytes | str | Tensor]) -> str:
@@ -71,22 +105,16 @@ def code_key(*modules: str) -> str:
 
 def keep_tensors(name: str, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors under this name, whole or not at all; if that cannot be, do nothing."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = cache_folder()
     if folder is None:
         return
-    temporary = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix="tmp-")
-        os.close(handle)
-        save_file(dict(tensors), temporary, metadata={CHECKSUM: _checksum(tensors)})
-        os.replace(temporary, folder / f"{name}.safetensors")  # noqa: PTH105
-    except (OSError, SafetensorError):
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    metadata = {CHECKSUM: _checksum(tensors)}
+    with suppress(InputError, OSError):
+        remove_partials(folder)
+        with replaced_file(folder / f"{name}.safetensors") as partial:
+            save_file(dict(tensors), partial, metadata=metadata)
 
 
 def kept_tensors(name: str, fits: Callable[[dict[str, Tensor]], bool]) -> dict[str, Tensor] | None:

@@ -176,7 +176,7 @@ def _ceilings(rows: Sequence[Row], experiment: str) -> Options:
     """LC win rate by (data, learning rate, β, seed), and there by ceiling; C = 2 is among them."""
     options: Options = {}
     for row in ablation_rows(rows, experiment):
-        if row["method"] == "adadpo" and row["lc_win_rate"] is not None:
+        if row["method"] == "adadpo" and None not in (row["lc_win_rate"], row["ceiling"]):
             options.setdefault(place_of(row), {})[row["ceiling"]] = row["lc_win_rate"]
     return {place: choices for place, choices in options.items() if 2.0 in choices}
 

@@ -2,27 +2,55 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TextIO
 
 from adadpo_mini import commands
 from adadpo_mini.errors import InputError
+from adadpo_mini.files import cannot_write, user_path
+from adadpo_mini.signals import NAMES
+
+Command = Callable[..., argparse.ArgumentParser]
+BROKEN_PIPE = 141  # what a shell reports of a command that wrote to nobody
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="adadpo-mini", description="Learn DPO and AdaDPO by watching them train."
-    )
+class Parser(argparse.ArgumentParser):
+    """Refuses what it does not understand in one line, and does not lose its help in silence."""
+
+    def print_help(self, file: TextIO | None = None) -> None:
+        """Print the help, or raise OSError."""
+        print(self.format_help(), end="", file=file, flush=True)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with code 2."""
+        reason = one_line(message).rstrip(".")
+        self.exit(2, f"{self.prog}: {reason}; see `{self.prog} --help`.\n")
+
+
+def build_parser() -> Parser:
+    """All commands with their options."""
+    parser = Parser(prog="adadpo-mini", description="Learn DPO and AdaDPO by watching them train.")
     verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run, help: str, **options) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable, help: str, **options: object) -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=help, description=help, **options)
         verb.set_defaults(run=run)
         return verb
 
+    _add_races(command)
+    _add_readers(command)
+    _add_makers(command)
+    return parser
+
+
+def _add_races(command: Command) -> None:
     # What is not said stays out of the namespace: presets and RaceConfig have the defaults.
     unsaid = {"argument_default": argparse.SUPPRESS}
     race = command("race", commands.race, "train several methods side by side", **unsaid)
@@ -40,8 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("out", metavar="folder", type=_path, help="the run folder")
     resume.add_argument("--json", action="store_true", help="print the summary as JSON")
 
+
+def _add_readers(command: Command) -> None:
     chat = command("chat", commands.chat, "ask the models of a run folder, side by side")
     chat.add_argument("folder", type=_path, help="a folder that `race --out` wrote")
+    chat.add_argument("--step", type=int, help="ask the snapshots of this step (default: the end)")
     chat.add_argument("--prompt", help="ask this and leave; without it, ask again and again")
     chat.add_argument("--temperature", type=float, default=0.7)
     chat.add_argument("--seed", type=int, default=0)
@@ -57,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     losses.add_argument("--json", action="store_true", help="print it as JSON")
     losses.add_argument("--into", type=_path, help="write it between this document's markers")
 
+
+def _add_makers(command: Command) -> None:
     data = command("data", commands.data, "build the toy preference sets")
     data.add_argument("action", choices=["build"])
     data.add_argument("--out", type=_path, help="folder to write to (default: the package's data)")
@@ -88,23 +121,30 @@ def build_parser() -> argparse.ArgumentParser:
     report = command("report", commands.report, "a sweep's results as one HTML file")
     report.add_argument("results", type=_path, help="the CSV file of `sweep paper`")
     report.add_argument("--out", type=_path, help="the HTML file (default: beside the results)")
-    return parser
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty")
-    return Path(text)
+    try:
+        return user_path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _name(text: str) -> str:
+    """A name, or a path; which of the two is found out later."""
+    _path(text)
+    return text
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     """The fields of RaceConfig, each under its own name."""
     parser.add_argument(
         "--data",
+        type=_name,
         help="a toy set, a file (JSON lines, JSON, CSV, Parquet), a folder that `datasets` saved, "
         "or a hub name (default: tone)",
     )
-    parser.add_argument("--model", help="toy, a folder, or a hub name (default: toy)")
+    parser.add_argument("--model", type=_name, help="toy, a folder, or a hub name (default: toy)")
     parser.add_argument("--steps", type=int, help="(default: 120)")
     parser.add_argument("--batch-size", type=int, help="pairs in a step (default: 16)")
     parser.add_argument("--beta", type=float, help="(default: 0.1)")
@@ -144,20 +184,118 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command.
+
+    Args:
+        argv: the arguments; None for those of the process, whose end is then the command's.
+
+    Returns:
+        The exit code: 0 done, 2 bad input, 130 interrupted, 141 nobody reads the output.
+    """
+    with _caught_signals(whole_process=argv is None):
+        try:
+            _check_streams()
+            code = _run(argv)
+            sys.stdout.flush()
+            return code
+        except (InputError, FloatingPointError) as error:
+            return _refuse(str(error))
+        except BrokenPipeError:
+            _point_nowhere(sys.stdout)
+            return BROKEN_PIPE
+        except OSError as error:
+            return _refuse(_trouble(error))
+        except MemoryError:
+            return _refuse("memory has run out; close other programs, or take less data.")
+        except KeyboardInterrupt:
+            return _refuse("interrupted.", 130)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = build_parser().parse_args(argv)
-    if threading.current_thread() is threading.main_thread():
-        # `kill` leaves a whole run folder, as Ctrl-C does.
-        signal.signal(signal.SIGTERM, _interrupt)
     try:
         return arguments.run(arguments) or 0
-    except (InputError, FloatingPointError) as error:
-        print(f"adadpo-mini: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("adadpo-mini: interrupted.", file=sys.stderr)
-        return 130
+    except SystemExit as error:  # so rich says that nobody reads what it writes
+        raise BrokenPipeError from error
 
 
-def _interrupt(signum: int, frame: object) -> None:
+def one_line(text: str) -> str:
+    """A message in one line, tame for a terminal, without the middle of an endless name."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
+    return re.sub(r"(\S{200})\S{160,}(\S{40})", r"\1…\2", text)
+
+
+def _refuse(sentence: str, code: int = 2) -> int:
+    try:
+        print(f"adadpo-mini: {one_line(sentence)}", file=sys.stderr, flush=True)
+    except OSError:  # nobody can be told
+        _point_nowhere(sys.stderr)
+    return code
+
+
+def _trouble(error: OSError) -> str:
+    """The sentence for what the system refused, and nobody has put into words before."""
+    if error.filename is None:
+        _point_nowhere(sys.stdout)
+        return str(cannot_write(Path("standard output"), error))
+    return f"{error.filename}: cannot be used ({error.strerror}); give another path."
+
+
+def _check_streams() -> None:
+    """Have streams that take whatever is written, also in encodings that lack some characters."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 (it stays open to the end)
+    if sys.stdout is None:
+        raise InputError("standard output is closed; leave it open, or send it to /dev/null.")
+    if getattr(sys.stdout, "errors", "") == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _point_nowhere(stream: TextIO) -> None:
+    """Let what is still to be written go nowhere, or the interpreter would complain at its end."""
+    with suppress(OSError, ValueError):  # a stream of a test or a notebook is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _caught_signals(whole_process: bool) -> Iterator[None]:
+    """Let Ctrl-C, `kill` and a closed terminal raise KeyboardInterrupt, unless they are ignored.
+    If this is the whole process, a signal that comes after interrupts only its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals never reach other threads
+        return
+    before = _catch(_leave if whole_process else signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if whole_process else handler)
+
+
+def catch_early() -> None:
+    """Let a signal end a process that is this command alone in one line, from now on: for the
+    package's `__init__`, whose imports take a second."""
+    is_module = sys.argv[0] == "-m" and "adadpo_mini" in sys.orig_argv
+    if is_module or Path(sys.argv[0]).stem == "adadpo-mini":
+        _catch(_leave)
+
+
+def _catch(handler: Callable) -> dict[int, Callable | int]:
+    """Have the signals of an interruption call this; returns what was called before."""
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    found = {number: signal.getsignal(number) for number in numbers}
+    before = {n: old for n, old in found.items() if old not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; but leave at once in the middle of an import, where that may be
+    swallowed, or come out as another error, and nothing can be lost."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _refuse("interrupted.")
+            os._exit(130)
+        frame = frame.f_back
     raise KeyboardInterrupt

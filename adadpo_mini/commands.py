@@ -5,7 +5,7 @@ Imports are inside, so that `--help` and a refused argument do not wait for torc
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -91,33 +91,53 @@ def _engine(name: str) -> Callable:
 
 def chat(arguments: Namespace) -> int:
     from adadpo_mini.console import chat_once
-    from adadpo_mini.models import load_model
+    from adadpo_mini.generate import check_sampling
+    from adadpo_mini.models import load_model, same_vocabulary
     from adadpo_mini.runs import RunFolder, to_json
-    from adadpo_mini.templates import LINE
+    from adadpo_mini.templates import LINE, check_form
 
-    folder = RunFolder(arguments.folder)
+    folder = RunFolder.open(arguments.folder)
     config = folder.config()
+    ask = {"temperature": arguments.temperature, "seed": arguments.seed}
+    check_sampling(**ask)
+    ask["form"] = config.get("prompt_form", LINE)
+    check_form(ask["form"], f"{folder.path / 'config.json'}: prompt_form")
+    prompts = _typed() if arguments.prompt is None else [arguments.prompt]
     how = {name: config[name] for name in ("device", "dtype") if name in config}
-    reference, tokenizer = load_model(config["model"], **how)
+    reference, tokenizer = load_model(folder.source(config["model"]), **how)
     models = {"reference": reference}
     for method in config["methods"]:
-        models[method], _ = load_model(folder.path / method / "model", **how)
-    ask = {"temperature": arguments.temperature, "seed": arguments.seed}
-    ask["form"] = config.get("prompt_form", LINE)
-    if arguments.prompt is not None:
-        answers = chat_once(models, tokenizer, arguments.prompt, quiet=arguments.json, **ask)
-        if arguments.json:
+        models[method], _ = load_model(folder.check_model(method, arguments.step), **how)
+    same_vocabulary(models, folder.path)
+    as_json = arguments.json and arguments.prompt is not None
+    for prompt in prompts:
+        answers = chat_once(models, tokenizer, prompt, quiet=as_json, **ask)
+        if as_json:
             print(to_json(answers))
-        return 0
-    print("Type a prompt; an empty line or Ctrl-D leaves.")
-    while True:
-        try:
-            prompt = input("> ")
-        except EOFError:
-            return 0
-        if not prompt.strip():
-            return 0
-        chat_once(models, tokenizer, prompt, **ask)
+    return 0
+
+
+def _typed() -> Iterator[str]:
+    """Prompts as they are typed, until there are no more."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed, so nothing can be typed; give --prompt.")
+
+    def lines() -> Iterator[str]:
+        print("Type a prompt; an empty line or Ctrl-D leaves.")
+        while True:
+            try:
+                line = input("> ")
+            except EOFError:
+                return
+            except (ValueError, OSError) as error:  # no text, or nothing that can be read
+                raise InputError(
+                    f"standard input cannot be read ({error}); type UTF-8 text, or give --prompt."
+                ) from error
+            if not line.strip():
+                return
+            yield line
+
+    return lines()
 
 
 def doctor(arguments: Namespace) -> None:
@@ -126,6 +146,8 @@ def doctor(arguments: Namespace) -> None:
     from adadpo_mini.runs import to_json
 
     log = read_log(arguments.log)
+    if log.note:
+        _note(log.note)
     found = diagnose_all(log.events, log.problem)
     print(to_json(as_dict(found)) if arguments.json else report(found))
 

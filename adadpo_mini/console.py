@@ -59,7 +59,11 @@ def race_progress(steps: int) -> Iterator[Callable[[str, Event], None]]:
 
 
 def closing_table(summary: dict, out: Path | None) -> None:
-    """Print the summary of a race as a table."""
+    """Print the summary of a race as a table; what is not known, or was no number, is a dash."""
+    forms = {
+        "delta_chosen": "+.1f", "delta_rejected": "+.1f", "accuracy": ".2f", "margin": ".2f",
+        "win_rate": ".2f",
+    }  # fmt: skip
     table = Table(title=f"{escape(summary['data'])}, seed {summary['seed']}: {summary['status']}")
     table.add_column("method")
     for name in ("steps", "Δchosen", "Δrejected", "accuracy", "margin", "win rate"):
@@ -68,16 +72,9 @@ def closing_table(summary: dict, out: Path | None) -> None:
         if not row["steps"] and "accuracy" not in row:
             table.add_row(method, "0")
             continue
-        win_rate = "–" if row["win_rate"] is None else f"{row['win_rate']:.2f}"
-        table.add_row(
-            method,
-            str(row["steps"]),
-            f"{row['delta_chosen']:+.1f}",
-            f"{row['delta_rejected']:+.1f}",
-            f"{row['accuracy']:.2f}",
-            f"{row['margin']:.2f}",
-            win_rate,
-        )
+        values = {name: row.get(name) for name in forms}
+        cells = ["–" if v is None else f"{v:{forms[name]}}" for name, v in values.items()]
+        table.add_row(method, str(row["steps"]), *cells)
     console = Console()
     console.print(table)
     console.print(
@@ -117,9 +114,10 @@ def chat_once(models: dict, tokenizer, prompt: str, *, quiet: bool = False, **as
         table.add_row(*map(escape, answers.values()))
         return table
 
+    stream = stream_answers(models, tokenizer, prompt, **ask)
     answers = {name: "" for name in models}
     with Live(picture(answers), console=Console(quiet=quiet)) as live:
-        for answers in stream_answers(models, tokenizer, prompt, **ask):
+        for answers in stream:
             live.update(picture(answers))
     return answers
 

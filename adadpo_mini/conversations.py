@@ -19,7 +19,7 @@ def is_conversation(value: object) -> bool:
 
 
 def _is_message(item: object) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("content"), str) and "role" in item
+    return isinstance(item, dict) and all(isinstance(item.get(k), str) for k in ("role", "content"))
 
 
 def plain(conversation: list) -> list[Message]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from adadpo_mini.comparisons import best_setting
+from adadpo_mini.errors import InputError
 from adadpo_mini.results import Row, read_measurements
 from adadpo_mini.settings import RaceConfig
-from adadpo_mini.sweep import PlannedRace, sweep
+from adadpo_mini.sweep import PlannedRace, results_file, run_missing, sweep
 from adadpo_mini.toyworld.sets import SETS
 
 SEEDS = 5
@@ -61,6 +62,9 @@ def ablations(rows: Sequence[Row], quick: bool = False) -> list[PlannedRace]:
 
     Args:
         rows: the grid's results, which decide on the setting.
+
+    Raises:
+        InputError: they have no LC win rate of AdaDPO on one of the sets.
     """
     size, seeds = (QUICK, 2) if quick else (SIZE, SEEDS)
     varied = [
@@ -71,7 +75,10 @@ def ablations(rows: Sequence[Row], quick: bool = False) -> list[PlannedRace]:
     ]
     planned = []
     for data in DATA[:1] if quick else DATA:
-        rate, beta = best_setting(rows, data, "adadpo")
+        best = best_setting(rows, data, "adadpo")
+        if best is None:
+            raise InputError(f"the grid has no LC win rate of adadpo on {data}; run it anew.")
+        rate, beta = best
         at_defaults = replace(size, data=data, methods=("adadpo",))
         at_best = replace(at_defaults, learning_rate=rate, beta=beta)
         planned += [
@@ -86,7 +93,7 @@ def ablations(rows: Sequence[Row], quick: bool = False) -> list[PlannedRace]:
 
 
 def run_sets(out: Path, processes: int | None = None) -> Iterator[tuple[int, int]]:
-    """Sweep `sets`, yielding (races done, races in all)."""
+    """Sweep `sets`, yielding (races done, races in all); raises what `sweep` does."""
     planned = sets()
     for done in sweep(planned, out, processes):
         yield done, len(planned)
@@ -95,10 +102,15 @@ def run_sets(out: Path, processes: int | None = None) -> Iterator[tuple[int, int
 def run_paper(
     out: Path, quick: bool = False, processes: int | None = None
 ) -> Iterator[tuple[int, int]]:
-    """Sweep the grid and then the ablations at its best settings, yielding (done, in all)."""
+    """Sweep the grid and then the ablations at its best settings, yielding (done, in all).
+
+    Raises:
+        InputError, WriteError: see `sweep`.
+    """
     first = grid(quick)
     in_all = len(first) + ABLATIONS * (2 if quick else SEEDS) * (1 if quick else len(DATA))
-    for done in sweep(first, out, processes):
-        yield done, in_all
-    for done in sweep(ablations(read_measurements(out), quick), out, processes):
-        yield len(first) + done, in_all
+    with results_file(out):
+        for done in run_missing(first, out, processes):
+            yield done, in_all
+        for done in run_missing(ablations(read_measurements(out), quick), out, processes):
+            yield len(first) + done, in_all

@@ -4,9 +4,12 @@ A reader of such a file sees the old content or the new one, never a part. A ful
 permission or a name too long is a `WriteError`: one sentence with the path and what to do.
 """
 
+import ctypes
 import errno
+import itertools
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +18,7 @@ from pathlib import Path
 from adadpo_mini.errors import InputError, WriteError
 
 PARTIAL = ".partial"
+PATIENCE = 0.5  # seconds; somebody may just be asking whether a file is locked
 PROBE = 4096  # bytes written to find out whether a place can be written at all
 TAIL = 1 << 16  # bytes read at a time in search of the last line end
 REASONS = {
@@ -54,22 +58,22 @@ def user_path(path: str | Path) -> Path:
 def cannot_write(path: Path, error: Exception) -> WriteError:
     """The sentence for a failed write."""
     number = getattr(error, "errno", None)
-    if number is None and "os error" in str(error):  # safetensors reports it in its text only
+    if number is None and "os error" in str(error):  # Rust's libraries have it in the text only
         digits = str(error).rpartition("os error")[2].strip(" ).")
         number = int(digits) if digits.isdigit() else None
-    reason = REASONS.get(number) or getattr(error, "strerror", None) or str(error).split("\n")[0]
+    reason = REASONS.get(number) or (os.strerror(number) if number else str(error).split("\n")[0])
     return WriteError(f"{path}: cannot be written ({reason}).")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what goes wrong while `path` is written into a `WriteError`."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        raise cannot_write(path, error) from error
+    except Exception as error:  # tokenizers raises just that, safetensors a kind of its own
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise cannot_write(path, error) from error
+        raise
 
 
 @contextmanager
@@ -81,13 +85,14 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
     Raises:
         WriteError: it cannot be written; what stood there before is untouched.
     """
-    path = Path(os.path.realpath(path))  # a link stays, and what it points at is replaced
+    path = Path(path)
     with writing(path):
-        if path.exists() and not path.is_file():
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        if _is_device(path):
             yield path
             return
+        path = Path(os.path.realpath(path))  # a link stays, and what it points at is replaced
         path.parent.mkdir(parents=True, exist_ok=True)
         with _partial(path) as partial:
             yield partial
@@ -113,7 +118,10 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: it cannot be written; what stood there before is untouched.
     """
+    path = Path(os.path.realpath(path))
     with writing(path):
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "not a folder", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         with _partial(path) as partial:
             partial.mkdir()
@@ -123,9 +131,9 @@ def replaced_folder(path: Path) -> Iterator[Path]:
                     _give_usual_mode(file)
                 _to_disk(file)
             _to_disk(partial)
-            with _partial(path, "old") as old:
-                if path.exists():
-                    path.rename(old)
+            if path.exists():
+                _exchange(partial, path)  # the old one is then the partial, and goes
+            else:
                 partial.rename(path)
             _to_disk(path.parent)
 
@@ -143,7 +151,8 @@ def append_text(path: Path, text: str) -> None:
             while rest:
                 rest = rest[stream.write(rest) :]
         except BaseException:
-            os.ftruncate(stream.fileno(), before)
+            with suppress(OSError):  # a device cannot be cut, and needs not be
+                os.ftruncate(stream.fileno(), before)
             raise
 
 
@@ -198,7 +207,7 @@ def locked(file: Path, otherwise: str) -> Iterator[None]:
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=PATIENCE)
         except Timeout as error:
             raise InputError(otherwise) from error
     try:
@@ -216,8 +225,10 @@ def is_locked(file: Path) -> bool:
     lock = FileLock(file, thread_local=False)
     try:
         lock.acquire(blocking=False)
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:  # such as on a disk that is read-only
+        return False
     lock.release()
     return False
 
@@ -232,6 +243,8 @@ def check_can_write(path: Path, needed: int = 0) -> None:
         WriteError: it cannot, or the disk has not that much room.
     """
     with writing(path):
+        if _is_device(path):
+            return
         folder = _nearest_folder(path)
         with _partial(folder / path.name) as probe:
             probe.write_bytes(bytes(PROBE))
@@ -264,43 +277,67 @@ def remove_partials(folder: Path) -> None:
             _remove(left)
 
 
+def _is_device(path: Path) -> bool:
+    """Whether it is neither file nor folder, such as /dev/stdout."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def _nearest_folder(path: Path) -> Path:
     """The folder that exists and lies nearest above `path`, or `path` itself."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100 (links stay as they are)
+    path = Path(os.path.realpath(path))
     for folder in (path, *path.parents):
         try:
             os.stat(folder)  # noqa: PTH116
         except FileNotFoundError:
             continue
-        if folder.is_dir():
+        if folder.is_dir():  # else it is `path`, a file: what lies below one is an error above
             return folder
-        if folder == path:  # a file to be replaced
-            continue
-        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
     return Path(path.anchor)
 
 
+_numbers = itertools.count()
+_own: set[str] = set()  # the partials that this process is writing
+
+
 @contextmanager
-def _partial(path: Path, kind: str = "new") -> Iterator[Path]:
-    """A name beside `path` for what is not yet, or no longer, it; gone in the end."""
-    name = f"{zlib.crc32(os.fsencode(path.name)):08x}-{kind}"
-    for left in path.parent.glob(f".{name}-*{PARTIAL}"):
+def _partial(path: Path) -> Iterator[Path]:
+    """A name beside `path`, no other thread's or process's, for what is not yet it; gone in the
+    end."""
+    name = f".{zlib.crc32(os.fsencode(path.name)):08x}"
+    for left in path.parent.glob(f"{name}-*{PARTIAL}"):
         if _is_left(left):
             _remove(left)
-    partial = path.parent / f".{name}-{os.getpid()}{PARTIAL}"
-    _remove(partial)
+    partial = path.parent / f"{name}-{next(_numbers)}-{os.getpid()}{PARTIAL}"
+    _own.add(partial.name)
     try:
         yield partial
     finally:
         _remove(partial)
+        _own.discard(partial.name)
 
 
 def _is_left(partial: Path) -> bool:
-    """Whether the process that wrote this is gone."""
+    """Whether whoever wrote this is gone. In a container all processes may have one number."""
     from psutil import pid_exists
 
     number = partial.name.removesuffix(PARTIAL).rpartition("-")[2]
+    if number == str(os.getpid()):
+        return partial.name not in _own
     return number.isdigit() and not pid_exists(int(number))
+
+
+def _exchange(folder: Path, other: Path) -> None:
+    """Swap two folders: at once where the system can, else `other` is away for a moment."""
+    if sys.platform == "linux":
+        swap = getattr(ctypes.CDLL(None), "renameat2", None)
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        paths = (os.fsencode(folder), os.fsencode(other))
+        if swap and swap(here, paths[0], here, paths[1], exchange) == 0:
+            return
+    aside = other.with_name(f"{other.name}.old-{os.getpid()}")  # no partial: it is all there is
+    other.rename(aside)
+    folder.rename(other)
+    aside.rename(folder)
 
 
 def _remove(path: Path) -> None:

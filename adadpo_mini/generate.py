@@ -8,7 +8,21 @@ from torch import Tensor
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.models import context_length
-from adadpo_mini.templates import LINE, encode_prompts
+from adadpo_mini.rows import shown
+from adadpo_mini.templates import LINE, encode_prompts, typed_prompt
+
+COLDEST = 1e-6  # below it the most likely token is taken: logits divided by less may overflow
+
+
+def check_sampling(temperature: float, seed: int = 0) -> None:
+    """Raise InputError unless these can be used for sampling."""
+    warm = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not warm or not 0 <= temperature < math.inf:
+        raise InputError(f"temperature must be 0 or more, not {shown(temperature)}.")
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise InputError(
+            f"the sampling seed must be a whole number from 0 up, below 2^63, not {shown(seed)}."
+        )
 
 
 @torch.no_grad()
@@ -30,19 +44,18 @@ def sample_tokens(
         InputError: the temperature is negative or not a number.
         FloatingPointError: the model's predictions are no numbers.
     """
-    if not 0 <= temperature < math.inf:
-        raise InputError(f"temperature must be 0 or more, not {temperature}.")
+    check_sampling(temperature)
     step_ids, cache = prompt_ids, None
     for _ in range(context_length(model) - prompt_ids.shape[1]):
         output = model(input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         logits = output.logits[:, -1].float()
-        if logits.isnan().any():
+        if not logits.amax(-1).isfinite().all():
             raise FloatingPointError(
                 "the model's predictions are no numbers: its training has diverged; lower the "
                 "learning rate."
             )
-        if temperature > 0:
+        if temperature > COLDEST:
             probabilities = (logits / temperature).softmax(-1).cpu()  # one noise on all devices
             next_ids = torch.multinomial(probabilities, 1, generator=generator).to(logits.device)
         else:
@@ -69,13 +82,18 @@ def stream_answers(
         form: what a typed prompt becomes for a model without a chat template, a format string;
             that of the prompts it was trained on, see `templates.prompt_form`.
 
-    Yields:
+    Returns:
         The answers so far, by model name, after every round.
+
+    Raises:
+        InputError: at once, if the prompt has no tokens or is no text, or another argument cannot
+            be used.
     """
-    ids = encode_prompts([form.format(prompt.strip())], tokenizer)[0]
-    if not 0 <= seed < 1 << 63:
-        raise InputError(f"the sampling seed must be from 0 up, below 2^63, not {seed}.")
-    streams, tokens = {}, {name: [] for name in models}
+    check_sampling(temperature, seed)
+    ids = encode_prompts([typed_prompt(prompt, form)], tokenizer)[0]
+    if not ids:
+        raise InputError(f"nothing is left of the prompt {shown(prompt)} as tokens; ask something.")
+    streams = {}
     for name, model in models.items():
         room = max(1, context_length(model) - max_new_tokens)
         prompt_ids = torch.tensor([ids[-room:]], device=model.device)
@@ -83,6 +101,14 @@ def stream_answers(
         streams[name] = sample_tokens(
             model, prompt_ids, temperature=temperature, generator=generator
         )
+    return _side_by_side(streams, tokenizer, max_new_tokens)
+
+
+def _side_by_side(
+    streams: dict[str, Iterator[Tensor]], tokenizer, max_new_tokens: int
+) -> Iterator[dict[str, str]]:
+    """The texts so far, after each round of a token from each stream that has not ended."""
+    tokens: dict[str, list[int]] = {name: [] for name in streams}
     for _ in range(max_new_tokens):
         for name in list(streams):
             token = next(streams[name], None)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 # What data sets call their splits: UltraFeedback's pairs are in "train_prefs", for instance.
 TRAIN = ("train", "train_prefs")
 TEST = ("test", "test_prefs", "validation", "validation_prefs", "valid", "val", "dev", "eval")
-HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
+HUB_NAME = re.compile(
+    r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?"
+)
 TIMEOUT = 5  # seconds
 FILE_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz")
 
@@ -35,7 +37,8 @@ def is_hub_name(name: str) -> bool:
     (True, False, False)
     """
     found = HUB_NAME.fullmatch(name)
-    return bool(found) and not name.startswith(".") and not name.lower().endswith(FILE_ENDINGS)
+    of_a_path = name.startswith(".") or ".." in name or name.lower().endswith(FILE_ENDINGS)
+    return bool(found) and not of_a_path
 
 
 def open_saved(path: Path) -> "Dataset | DatasetDict":

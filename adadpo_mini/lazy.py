@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adadpo_mini.cache import scratch_folder
 from adadpo_mini.errors import InputError
+from adadpo_mini.readers import not_read
 from adadpo_mini.rows import Pair
 
 if TYPE_CHECKING:
@@ -66,10 +67,37 @@ class Places(Sequence[str]):
         return Places(self._name, array("q", (self._numbers[i] for i in indices)))
 
 
-def table_rows(table: "Dataset") -> Iterator[tuple[int, dict]]:
-    """(number, row) of a table, numbered from 1."""
+def table_rows(table: "Dataset", name: str) -> Iterator[tuple[int, dict]]:
+    """(number, row) of a table, numbered from 1.
+
+    Raises:
+        InputError: the table, or a row of it, is damaged.
+    """
+    _check_table(table, name)
     for start in range(0, len(table), AT_ONCE):
-        yield from enumerate(_rows_of(table[start : start + AT_ONCE]), start=start + 1)
+        try:
+            rows = [*_rows_of(table[start : start + AT_ONCE])]
+        except Exception:  # one at a time, to name the row at fault
+            rows = [_row_of(table, i, name) for i in range(start, min(start + AT_ONCE, len(table)))]
+        yield from enumerate(rows, start=start + 1)
+
+
+def _check_table(table: "Dataset", name: str) -> None:
+    """Raise InputError where reading what is mapped would read beside it."""
+    import pyarrow
+
+    try:
+        table.data.table.validate(full=True)
+    except pyarrow.ArrowException as error:
+        if "UTF8" not in str(error):  # such cells are named with their row
+            raise not_read(name, error) from error
+
+
+def _row_of(table: "Dataset", index: int, name: str) -> dict:
+    try:
+        return table[index]
+    except Exception as error:  # whatever the library meets in files that it did not write so
+        raise not_read(f"{name}, row {index + 1}", error) from error
 
 
 def _rows_of(columns: dict[str, list]) -> Iterator[dict]:

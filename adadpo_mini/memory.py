@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.rows import shown
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,18 @@ REMEDY = (
     "take fewer methods or pairs at once, bfloat16, LoRA (--lora-rank) or --checkpointing, or a "
     "smaller model"
 )
+SIZES = {  # of a configuration, and how large they may be
+    "vocab_size": 100_000_000,
+    "hidden_size": 1_000_000,
+    "num_hidden_layers": 1000,
+    "num_attention_heads": 100_000,
+    "num_key_value_heads": 100_000,
+    "num_experts": 10_000,
+    "num_local_experts": 10_000,
+    "n_routed_experts": 10_000,
+    "max_position_embeddings": 1_000_000_000,
+    "max_seq_len": 1_000_000_000,
+}
 CGROUP = Path("/sys/fs/cgroup")
 KEPT = 17  # numbers a layer, token and width keeps for the backward pass, arXiv:2205.05198
 
@@ -36,12 +49,32 @@ def pick_device(name: str, parameters: int) -> str:
     return name
 
 
+def check_sizes(config) -> None:
+    """Raise InputError if a configuration has sizes that no model has."""
+    text = config.get_text_config()
+    for name, most in SIZES.items():
+        value = getattr(text, name, None)
+        if value is None or isinstance(value, list):  # of each layer
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            said = getattr(text, "attribute_map", {}).get(name, name)
+            raise InputError(
+                f"{config.name_or_path}: {said} in config.json must be a whole number from 1 to "
+                f"{most:,}, not {shown(value)}; mend it, or take another model."
+            )
+
+
 def count_parameters(config) -> int:
     """How many weights a model of this configuration has; tied ones count once. No memory is
-    taken for them."""
+    taken for them.
+
+    Raises:
+        InputError: it has sizes that no model has.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
+    check_sizes(config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     model.tie_weights()

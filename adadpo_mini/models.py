@@ -1,11 +1,19 @@
 """A causal language model and its tokenizer: the bundled toy, a local folder, or a hub name."""
 
+import json
 import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError, is_offline, not_had
-from adadpo_mini.memory import check_fits, count_parameters, pick_device
+from adadpo_mini.files import user_path
+from adadpo_mini.memory import DEVICES, DTYPES, check_fits, count_parameters, pick_device
+from adadpo_mini.readers import check_is_file, not_read
+from adadpo_mini.rows import shown
 from adadpo_mini.templates import end_token
 from adadpo_mini.toyworld import data_dir
 
@@ -13,6 +21,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOY = "toy"
+MEND = "save the model anew with save_pretrained, or take another"
+HUB_NAME = re.compile(r"(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}")
+LEFTOVERS = ("masked_bias", "inv_freq", "position_ids")  # buffers of old versions, no weights
+JSON_FILES = (
+    "config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json",
+)  # fmt: skip
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+LABELS = 100_000
+LFS = b"version https://git-lfs.github.com/spec/"  # what git puts in place of a large file
 
 
 def load_model(
@@ -38,50 +57,104 @@ def load_model(
         InputError: nothing loadable under that name, or it does not fit this machine's memory or
             its own vocabulary, with the reason in one sentence.
     """
-    source = str(data_dir() / "models" / "toy-gpt2") if str(name) == TOY else str(name)
-    source = os.path.expanduser(source)  # noqa: PTH111 (a hub name must stay as it is)
-    if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise InputError(f"{source}: there is no such folder; give a folder with a saved model.")
-    from safetensors import SafetensorError
-
+    for what, given, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+        if given not in known:
+            raise InputError(f"{what} must be one of {', '.join(known)}, not {shown(given)}.")
+    source = _find(name)
+    is_here = os.path.isdir(source)  # noqa: PTH112 (Path's own raises where a name is too long)
+    if is_here:
+        check_model_files(Path(source))
     try:
         return _load(source, device, dtype, offline=True)
-    except InputError:
-        raise
-    except (OSError, ValueError, ImportError, SafetensorError) as problem:
-        # transformers says with an OSError that something is not there, and a download may help.
-        if Path(source).is_dir() or not isinstance(problem, OSError):
-            raise InputError(f"{source}: {_first_line(problem)}") from problem
+    except OSError as problem:  # something is not there, and a download may help
+        if is_here:
+            reason = f"{source}: cannot be loaded ({_reason(problem)}); {MEND}."
+            raise InputError(reason) from problem
     if is_offline():
         raise not_had("model", source, "a local folder (or 'toy')")
     try:
         return _load(source, device, dtype, offline=False)
-    except InputError:
-        raise
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = _first_line(error)
-        raise not_had("model", source, "a local folder (or 'toy')", reason) from error
+    except OSError as error:
+        raise not_had("model", source, "a local folder (or 'toy')", _reason(error)) from error
+
+
+def _find(name: object) -> str:
+    """The folder of a model, or its name on the hub; an InputError if it can be neither."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"model must be a folder or a name on the hub, not {shown(name)}.")
+    if str(name) == TOY:
+        return str(data_dir() / "models" / "toy-gpt2")
+    path = user_path(name)
+    source = str(path) if str(name).startswith("~") else str(name)  # a hub name stays as it is
+    if os.path.isdir(path):  # noqa: PTH112
+        return source
+    if os.path.exists(path):  # noqa: PTH110
+        raise InputError(f"{source}: is no folder; give the folder that holds the saved model.")
+    if source.startswith((".", "/")) or source.count("/") > 1:
+        raise InputError(f"{source}: there is no such folder; give a folder with a saved model.")
+    if not HUB_NAME.fullmatch(source) or ".." in source or "--" in source:
+        raise InputError(
+            f"model {shown(source)} is no folder, and the hub has no such names; give 'toy', a "
+            "folder with a saved model, or a name such as 'gpt2' or 'owner/name'."
+        )
+    return source
+
+
+def check_model_files(folder: Path) -> None:
+    """Raise InputError unless a folder has what a model needs, as far as that is seen without
+    loading it; what transformers says instead is long, and often beside the point."""
+    names = {path.name: path for path in folder.iterdir()}
+    for path in names.values():
+        if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(LFS):
+            raise InputError(f"{path}: is only a git-lfs pointer; fetch the file: git lfs pull.")
+    if "adapter_config.json" in names:
+        raise InputError(
+            f"{folder}: holds an adapter, not a whole model; merge it into its base model with "
+            "peft's merge_and_unload, and give the folder in which you save that."
+        )
+    if "config.json" not in names:
+        raise InputError(f"{folder}: holds no config.json; give a folder with a saved model.")
+    found = {name: _read_object(names[name]) for name in JSON_FILES if name in names}
+    labels = found["config.json"].get("num_labels", 2)
+    if not isinstance(labels, int) or labels > LABELS:  # transformers makes a name for each
+        raise InputError(f"{folder}: num_labels in config.json is {shown(labels)}; mend it.")
+    if not names.keys() & {*WEIGHTS}:
+        pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        what = f"no weights but {min(pickled)}, and" if pickled else "no weights;"
+        raise InputError(f"{folder}: has {what} only safetensors are loaded; save them as such.")
+    if not names.keys() & {*TOKENIZERS}:
+        raise InputError(f"{folder}: has no tokenizer (tokenizer.json); save it there, too.")
+
+
+def _read_object(file: Path) -> dict:
+    check_is_file(file, "a file that save_pretrained wrote")
+    try:
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise not_read(str(file), error) from error
+    if not isinstance(value, dict):
+        raise InputError(f"{file}: must hold a JSON object, not {shown(value)}; save it anew.")
+    return value
 
 
 def _load(
     source: str, device: str, dtype: str, offline: bool
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    import logging as python_logging
-
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    python_logging.getLogger("huggingface_hub").setLevel(python_logging.ERROR)  # its retries
-    logging.disable_progress_bar()  # one for reading 50 tensors and one for writing them
     options = {"local_files_only": offline, "trust_remote_code": False}
-    tokenizer = _load_tokenizer(AutoTokenizer, source, options)
-    parameters = count_parameters(AutoConfig.from_pretrained(source, **options))
+    with _reading(f"{source}: its config.json"):
+        parameters = count_parameters(AutoConfig.from_pretrained(source, **options))
+    with _reading(f"{source}: its tokenizer"):
+        tokenizer = _load_tokenizer(AutoTokenizer, source, options)
     place = pick_device(device, parameters)
     check_fits(f"loading {source}", parameters * getattr(torch, dtype).itemsize, place)
-    model = AutoModelForCausalLM.from_pretrained(
-        source, use_safetensors=True, dtype=getattr(torch, dtype), **options
-    ).to(place)
+    how = {"use_safetensors": True, "dtype": getattr(torch, dtype), "output_loading_info": True}
+    how["ignore_mismatched_sizes"] = True  # they are refused here, in a sentence
+    with _reading(f"{source}: its model"):
+        model, found = AutoModelForCausalLM.from_pretrained(source, **how, **options)
+    _check_weights(model, found, source)
     room = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > room:
         raise InputError(
@@ -90,8 +163,63 @@ def _load(
         )
     switch_dropout_off(model)
     fuse_gelu(model)
+    model = model.to(place)
     _check_causal(model.eval(), source)
     return model, tokenizer
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Tell what is wrong with a part of a model in one sentence, and let nobody log it as well.
+
+    An OSError, which is a part that is not there, passes.
+    """
+    import logging as python_logging
+
+    from transformers.utils import logging
+
+    python_logging.getLogger("huggingface_hub").setLevel(python_logging.ERROR)  # its retries
+    logging.disable_progress_bar()  # one for reading 50 tensors and one for writing them
+    before = logging.get_verbosity()
+    logging.set_verbosity(python_logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (InputError, OSError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a library's own, and even a panic of tokenizers
+        raise InputError(f"{what} cannot be used ({_reason(error)}); {MEND}.") from error
+    finally:
+        logging.set_verbosity(before)
+
+
+def _check_weights(model, found: Mapping[str, Iterable], source: str) -> None:
+    """Raise InputError unless the model's weights, and nothing else, were in its files, of which
+    transformers has `found` so much; a weight that was not there would be random."""
+    import torch
+
+    for name, have, want in sorted(found["mismatched_keys"]):
+        shapes = f"of shape {[*have]} but of shape {[*want]} by its config.json"
+        raise InputError(f"{source}: its weight {name} is {shapes}; {MEND}.")
+    extra = [name for name in found["unexpected_keys"] if not name.endswith(LEFTOVERS)]
+    for names, what in ((found["missing_keys"], "lack"), (extra, "hold, but its config.json not,")):
+        if names:
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            raise InputError(f"{source}: its weights {what} {min(names)}{more}; {MEND}.")
+    for name, weight in model.named_parameters():
+        if weight.numel() and not all(end.isfinite() for end in torch.aminmax(weight.detach())):
+            raise InputError(
+                f"{source}: its weight {name} has values that are no finite numbers, as after "
+                "training that has diverged; take another model."
+            )
+
+
+def same_vocabulary(models: Mapping[str, object], where: object) -> None:
+    """Raise InputError unless these models, of the run `where`, know equally many tokens."""
+    rooms = {name: m.get_input_embeddings().num_embeddings for name, m in models.items()}
+    if len(set(rooms.values())) > 1:
+        told = ", ".join(f"{name} {room:,}" for name, room in rooms.items())
+        raise InputError(f"{where}: its models know different numbers of tokens ({told}); {MEND}.")
 
 
 def _check_causal(model, source: str) -> None:
@@ -105,9 +233,9 @@ def _check_causal(model, source: str) -> None:
             before = [model(ids, use_cache=False).logits[:, :-1] for ids in (one, other)]
             cache = model(one, use_cache=True, logits_to_keep=1).past_key_values
             model(other[:, -1:], past_key_values=cache, use_cache=True)
-        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:
             raise InputError(
-                f"{source}: {type(model).__name__} cannot be trained here ({_first_line(error)}); "
+                f"{source}: {type(model).__name__} cannot be trained here ({_reason(error)}); "
                 "take a causal language model that answers from a key-value cache."
             ) from error
     if not torch.allclose(*before, rtol=1e-2, atol=1e-2):
@@ -119,6 +247,8 @@ def _check_causal(model, source: str) -> None:
 
 def _load_tokenizer(auto, source: str, options: dict) -> "PreTrainedTokenizerBase":
     tokenizer = auto.from_pretrained(source, **options)
+    if not tokenizer("Why is that so?")["input_ids"]:
+        raise InputError(f"{source}: its tokenizer makes no tokens of a text; {MEND}.")
     end = end_token(tokenizer)
     if end is None:
         raise InputError(
@@ -163,5 +293,7 @@ def context_length(model) -> int:
     return next((known for name in names if (known := getattr(config, name, None))), 1 << 30)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def _reason(error: BaseException) -> str:
+    """What a library says of a failure, in one line that is not too long."""
+    said = " ".join(" ".join(str(error).strip().split("\n")[:2]).split()).rstrip(".:")
+    return f"{said[:300]}…" if len(said) > 300 else said or type(error).__name__

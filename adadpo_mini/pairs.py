@@ -6,19 +6,20 @@ look like is said in `rows.py`, which rows are dropped in `screening.py`; `reade
 `tokens.py` makes pairs into batches.
 """
 
-import os.path
+import os
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.files import user_path
 from adadpo_mini.hub import choose_split, is_hub_name, is_saved_dataset, open_hub, open_saved
 from adadpo_mini.lazy import LazyPairs, Places, Shelf, table_rows
 from adadpo_mini.readers import Numbered, check_columns, read_file
-from adadpo_mini.rows import FIELDS, Message, Pair, read_row
+from adadpo_mini.rows import FIELDS, Message, Pair, read_row, shown
 from adadpo_mini.screening import LoadReport, Screen
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.sets import SETS
@@ -34,6 +35,10 @@ __all__ = [
 ]
 
 IN_MEMORY = 1 << 24  # characters; what is larger stays on the disk
+TOY_SPLITS = ("train", "test")
+GIVEN = "what was given"
+# How the data frames of pyarrow, polars and pandas give their rows: a method, and its arguments.
+FRAMES = {"to_pylist": (), "to_dicts": (), "to_dict": ("records",)}
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ def load_pairs(source: str | Path | Iterable[dict], split: str = "train") -> Pai
             file; a folder that `save_to_disk` of the `datasets` library wrote; a data set on the
             hub ("Anthropic/hh-rlhf", owner/name:config, owner/name@revision), whose copy on this
             machine is taken where the hub cannot be asked; or any iterable of rows such as a list
-            of dicts or a `datasets.Dataset`. A row may have any of TRL's forms, see
-            `rows.read_row`.
+            of dicts or a `datasets.Dataset`; or columns, as a data frame or a dict of lists. A row
+            may have any of TRL's forms, see `rows.read_row`.
         split: "train" or "test", or the name of a split; files and rows have none.
 
     Raises:
@@ -135,11 +140,11 @@ class _Source(NamedTuple):
 
 
 def _open(source: str | Path | Iterable[dict]) -> _Source:
-    if not isinstance(source, (str, Path)):
-        return _Source(source, "what was given")
+    if not isinstance(source, (str, os.PathLike)):
+        return _Source(_as_rows(source), GIVEN)
     if _is_toy(source):
         return _Source(source, source)
-    path = Path(source).expanduser()
+    path = user_path(source)
     if is_saved_dataset(path):
         return _Source(open_saved(path), str(path))
     if isinstance(source, str) and is_hub_name(source) and not os.path.exists(path):  # noqa: PTH110
@@ -148,12 +153,44 @@ def _open(source: str | Path | Iterable[dict]) -> _Source:
     return _Source(path, str(path))
 
 
+def _as_rows(given: object) -> object:
+    """Rows, a `Dataset` or a dict of them, as they are; columns as rows.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if _is_dataset(given) or _has_splits(given):
+        return given
+    for name, how in FRAMES.items():
+        if hasattr(given, name) and hasattr(given, "columns"):
+            return getattr(given, name)(*how)
+    if isinstance(given, Mapping):
+        check_columns(GIVEN, given)
+        columns = {name: given[name] for name in FIELDS if name in given}
+        if not all(isinstance(c, Sized) and not isinstance(c, str) for c in columns.values()):
+            raise InputError(f"{GIVEN} is a dict, but not of lists; put a single pair into a list.")
+        if len(set(map(len, columns.values()))) > 1:
+            lengths = ", ".join(f"{name} {len(column):,}" for name, column in columns.items())
+            raise InputError(f"{GIVEN}: its columns differ in length ({lengths}); mend that.")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray)):
+        return given
+    raise InputError(
+        f"data must be the name of a toy set, a file, a data set, or rows of pairs, not "
+        f"{shown(given)}."
+    )
+
+
 def _load(
     source: _Source, split: str, trained: Set[bytes] = frozenset()
 ) -> tuple[Pairs, Set[bytes]]:
     """The pairs of a split, without those that were trained on; and digests of them all."""
     data, name, note = source
     if _is_toy(data):
+        if split not in TOY_SPLITS:
+            raise InputError(
+                f"{name}: has no split {shown(split)}; its splits are {', '.join(TOY_SPLITS)}."
+            )
         data = data_dir() / data / f"{split}.jsonl"
     if isinstance(data, Path):
         unit, rows = read_file(data)
@@ -162,7 +199,8 @@ def _load(
     if _has_splits(data):
         chosen = choose_split(data, split)
         if chosen is None:
-            raise InputError(f"{name}: has no split {split!r}; its splits are {', '.join(data)}.")
+            names = ", ".join(data)
+            raise InputError(f"{name}: has no split {shown(split)}; its splits are {names}.")
         data, name = data[chosen], f"{name} ({chosen})"
     if _is_dataset(data):
         check_columns(name, data.column_names)
@@ -170,7 +208,7 @@ def _load(
             [column for column in FIELDS if column in data.column_names]
         )
         screen = Screen(name, strict=False, trained=trained)
-        return _collect(screen, "row", table_rows(table), table, note), screen.seen
+        return _collect(screen, "row", table_rows(table, name), table, note), screen.seen
     screen = Screen(name, strict=True, trained=trained)
     return _collect(screen, "pair", enumerate(data, start=1)), screen.seen
 
@@ -211,9 +249,13 @@ def _is_toy(source: object) -> bool:
 
 
 def _has_splits(source: object) -> bool:
-    return isinstance(source, dict) and all(map(_is_dataset, source.values()))
+    return (
+        isinstance(source, dict)
+        and bool(source)
+        and all(hasattr(part, "select_columns") for part in source.values())
+    )
 
 
 def _is_dataset(source: object) -> bool:
     """Told without importing `datasets`: whoever has one has imported it."""
-    return hasattr(source, "select_columns") and hasattr(source, "__getitem__")
+    return hasattr(source, "select_columns") and hasattr(source, "num_rows")

@@ -5,9 +5,10 @@ is the line in JSON lines and counts the rows, from 1, elsewhere.
 """
 
 import csv
+import errno
 import json
-import os.path
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,16 +33,11 @@ def read_file(path: Path) -> tuple[str, Numbered]:
     Raises:
         InputError: there is no such file. While iterating: it cannot be read, with the row.
     """
-    if os.path.isdir(path):  # noqa: PTH112 (Path's own raises where a name is too long)
-        raise InputError(
-            f"{path}: is a folder; give a file of pairs, or a folder that a data set's "
-            "save_to_disk wrote."
-        )
-    if not os.path.isfile(path):  # noqa: PTH113
-        raise InputError(
-            f"{path}: there is no such file; give a JSON-lines, JSON, CSV or Parquet file "
-            f"of pairs or one of the toy sets: {', '.join(SETS)}."
-        )
+    check_is_file(
+        path,
+        "a JSON-lines, JSON, CSV or Parquet file of pairs, a folder that a data set's "
+        f"save_to_disk wrote, or one of the toy sets: {', '.join(SETS)}",
+    )
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
         return "row", _csv_rows(path)
@@ -52,12 +48,35 @@ def read_file(path: Path) -> tuple[str, Numbered]:
     return "line", _json_lines(path)
 
 
+def check_is_file(path: Path, wanted: str, what: str = "file") -> None:
+    """Raise InputError unless there is an ordinary file, whose reading comes to an end.
+
+    Args:
+        wanted: what to give instead, in words.
+        what: how to call what is missing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            raise not_read(str(path), error) from error
+        usual = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        why = "" if usual else f" ({error.strerror})"
+        raise InputError(f"{path}: there is no such {what}{why}; give {wanted}.") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; give {wanted}.")
+    if not stat.S_ISREG(mode):  # a device or a pipe might never end
+        raise InputError(f"{path}: is no ordinary file; give {wanted}.")
+
+
 def not_read(where: str, error: Exception) -> InputError:
     """What to raise where reading `where` has failed with `error`."""
     if isinstance(error, UnicodeDecodeError):
         return InputError(f"{where}: not UTF-8 text ({error.reason}); save it as UTF-8.")
-    reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0].rstrip(".")
-    return InputError(f"{where}: cannot be read ({reason}).")
+    if reason := getattr(error, "strerror", None):
+        return InputError(f"{where}: cannot be read ({reason}); give what can be read.")
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return InputError(f"{where}: cannot be read ({reason}); it is damaged, so save it anew.")
 
 
 @contextmanager
@@ -195,7 +214,6 @@ def _csv_rows(path: Path) -> Numbered:
 
 
 def _parquet_rows(path: Path) -> Numbered:
-    import pyarrow
     import pyarrow.parquet
 
     try:
@@ -204,15 +222,34 @@ def _parquet_rows(path: Path) -> Numbered:
             names = file.schema_arrow.names
             check_columns(path, names)
             columns = [name for name in FIELDS if name in names]
-            batches = file.iter_batches(batch_size=1000, columns=columns)
-            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-    except (pyarrow.ArrowException, OSError) as error:
+            number = 0
+            for batch in file.iter_batches(batch_size=1000, columns=columns):
+                yield from enumerate(_batch_rows(path, batch, number), start=number + 1)
+                number += len(batch)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the library meets in a file that it did not write so
         raise not_read(str(path), error) from error
 
 
+def _batch_rows(path: Path, batch, before: int) -> list[dict]:
+    """The rows of a batch; if one cannot be read, the error names it."""
+    try:
+        return batch.to_pylist()
+    except ValueError:
+        for i in range(len(batch)):
+            try:
+                batch.slice(i, 1).to_pylist()
+            except ValueError as error:
+                raise not_read(f"{path}, row {before + i + 1}", error) from error
+        raise
+
+
 def check_columns(name: object, columns) -> None:
+    """Raise InputError unless the columns of pairs are among these."""
     for column in FIELDS[1:]:
         if column not in columns:
             raise InputError(
-                f"{name}: has no column {column!r}; its columns are {', '.join(columns) or 'none'}."
+                f"{name}: has no column {column!r}; its columns are "
+                f"{', '.join(map(str, columns)) or 'none'}; rename them, or add it."
             )

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from adadpo_mini.claims import FOOTNOTE, headline, verdicts
 from adadpo_mini.comparisons import FAILS, HOLDS, best_setting
 from adadpo_mini.errors import InputError
 from adadpo_mini.figures import LABELS
+from adadpo_mini.files import check_can_write, replaced_file
 from adadpo_mini.report_figures import (
     ABLATIONS,
     CEILING_SHARE,
@@ -25,6 +27,7 @@ from adadpo_mini.report_figures import (
 )
 from adadpo_mini.results import Row, closing_rows, read_measurements
 
+REPORT_BYTES = 5_000_000  # about; most of it is plotly.js
 Plots = dict[str, dict[str, dict]]
 """Figures as JSON objects, by the id of their place and then by data set ("" for all)."""
 
@@ -57,15 +60,16 @@ def write_report(results: Path, out: Path) -> None:
     """Write the report of a sweep's results as one self-contained HTML file.
 
     Raises:
-        InputError: the results cannot be read, or the file cannot be written.
+        InputError: the results cannot be read, or would be overwritten. WriteError: the file
+            cannot be written; what stood there before is untouched.
     """
     rows = read_measurements(results)
-    text = report_html(rows, results.name)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}).") from error
+    if os.path.realpath(out) == os.path.realpath(results):
+        raise InputError(f"{out}: holds the results; give another file for the report.")
+    check_can_write(out, REPORT_BYTES)
+    with replaced_file(out) as partial:
+        text = report_html(rows, results.name)
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def report_html(rows: Sequence[Row], source: str) -> str:

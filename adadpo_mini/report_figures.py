@@ -274,7 +274,7 @@ def _label_ends(
 ) -> None:
     """Show y from low to high, and name each line at its end, moved apart where two ends meet."""
     height = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
-    room = 0.05 * ((high - low) or 1)
+    room = 0.05 * ((high - low) or max(1, abs(high)))
     low, high = low - room, high + room
     figure.update_yaxes(range=[low, high])
     ends = sorted(ends, key=lambda end: -end[0])
@@ -311,18 +311,33 @@ ABLATIONS: dict[str, tuple[str, Callable[[Row], object]]] = {
 FORMS = {"adadpo": "stable", "adadpo_policy": "policy space", "adadpo_raw": "raw"}
 
 
-def ablation_figure(rows: Sequence[Row], experiment: str, quantity: Quantity) -> go.Figure | None:
-    """The quantity against what is varied, a line a data set, with 95 % t intervals over seeds."""
-    axis, varied = ABLATIONS[experiment]
+def _by_varied(
+    rows: Sequence[Row], experiment: str, quantity: Quantity
+) -> dict[str, dict[object, list[float]]]:
+    """The quantity of all runs, by data set and then by what is varied."""
+    _, varied = ABLATIONS[experiment]
     found: dict[str, dict[object, list[float]]] = {}
     for row in ablation_rows(rows, experiment):
-        value = quantity.measure(row)
-        if value is not None:
-            found.setdefault(row["data"], {}).setdefault(varied(row), []).append(value)
+        value, at = quantity.measure(row), varied(row)
+        if value is not None and at is not None:
+            found.setdefault(row["data"], {}).setdefault(at, []).append(value)
+    return found
+
+
+def _varied_name(value: object, experiment: str) -> str:
+    if isinstance(value, str):
+        return FORMS.get(value, LABELS[value])
+    return f"{value:g}" if value or experiment != "floor" else "none"
+
+
+def ablation_figure(rows: Sequence[Row], experiment: str, quantity: Quantity) -> go.Figure | None:
+    """The quantity against what is varied, a line a data set, with 95 % t intervals over seeds."""
+    axis, _ = ABLATIONS[experiment]
+    found = _by_varied(rows, experiment, quantity)
     if not found:
         return None
     order = sorted({value for by_value in found.values() for value in by_value})
-    names = {v: FORMS.get(v) or (f"{v:g}" if v or experiment != "floor" else "none") for v in order}
+    names = {value: _varied_name(value, experiment) for value in order}
     figure, ends, reached = go.Figure(), [], []
     looks = zip(sorted(found), cycle(SET_COLOURS), cycle(SYMBOLS), strict=False)
     for data, colour, symbol in looks:

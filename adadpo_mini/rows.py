@@ -44,6 +44,19 @@ class UnusableRow(InputError):
         self.reason = reason
 
 
+def shown(value: object, most: int = 60) -> str:
+    """A value as a message shows it: in one line, cut off, and whatever it is.
+
+    >>> shown(["a", "b"]), shown("x" * 99, 8), shown(10**9999)
+    ("['a', 'b']", "'xxxxxx…", 'an int')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of too many digits, a list too deep, an object of a user's own
+        return f"an {name}" if (name := type(value).__name__)[0] in "aeiou" else f"a {name}"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def read_row(where: str, row: object) -> Pair:
     """The pair that a row stands for; columns that it does not need are ignored.
 
@@ -62,7 +75,10 @@ def read_row(where: str, row: object) -> Pair:
     {'prompt': 'Sky? ', 'chosen': 'Blue.', 'rejected': 'Red.'}
     """
     if not isinstance(row, dict):
-        raise InputError(f"{where}: expected an object with chosen and rejected, got {row!r:.60}.")
+        raise InputError(
+            f"{where}: expected an object with chosen and rejected, got {shown(row)}; write the "
+            "pair as one."
+        )
     for field in SIDES:
         if field not in row:
             raise InputError(f"{where}: the field {field!r} is missing; add it to the pair.")
@@ -72,7 +88,7 @@ def read_row(where: str, row: object) -> Pair:
     fields = {name: _as_text(where, name, row[name]) for name in FIELDS if name in row}
     if "prompt" not in fields:
         fields = _split_off_prompt(where, fields["chosen"], fields["rejected"])
-    _check_texts(where, fields)
+    _check_texts(where, fields, messages)
     if not messages and (messages := dialogue_of(fields["prompt"])):
         for side in SIDES:
             if TURN.search(fields[side]):
@@ -88,8 +104,8 @@ def _check_one_answer(where: str, side: str, value: object) -> None:
         raise _several_turns(where, side)
     if (role := value[0]["role"]) != "assistant":
         raise UnusableRow(
-            f"{where}: the last message of {side} is of the role {role!r}; give it an answer of "
-            "the assistant's or drop the pair.",
+            f"{where}: the last message of {side} is of the role {shown(role)}; give it an answer "
+            "of the assistant's or drop the pair.",
             "with an answer that is not the assistant's",
         )
 
@@ -102,13 +118,15 @@ def _several_turns(where: str, side: str) -> UnusableRow:
     )
 
 
-def _check_texts(where: str, fields: dict[str, str]) -> None:
+def _check_texts(where: str, fields: dict[str, str], messages: list[Message]) -> None:
     for name, text in fields.items():
         if not text.strip():
             raise UnusableRow(
                 f"{where}: {name} is empty; give it some text or drop the pair.",
                 "with an empty side",
             )
+    roles = {"a role": "".join(message["role"] for message in messages)}
+    for name, text in {**fields, **roles}.items():
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -94,7 +94,7 @@ def saturated(events: Sequence[Event]) -> Diagnosis | None:
     largest = max(value for _, value in grads)
     before = [value for step, value in margins if step <= end[0][0]]
     learned = abs(mean(end)) < LEARNED and margins[-1][1] > 0
-    if not before or not learned or pull >= LITTLE_GRADIENT * largest:
+    if not before or not learned or largest <= 0 or pull >= LITTLE_GRADIENT * largest:
         return None
     return Diagnosis(
         "saturated",

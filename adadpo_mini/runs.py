@@ -156,6 +156,22 @@ class RunFolder:
         folder = self.path / method
         return folder / "model" if step is None else folder / SNAPSHOTS / f"step_{step}"
 
+    def check_model(self, method: str, step: int | None = None) -> Path:
+        """`model`, if it is there.
+
+        Raises:
+            InputError: there is none; the message says of which steps there are snapshots.
+        """
+        folder = self.model(method, step)
+        if folder.is_dir():
+            return folder
+        kept = ", ".join(map(str, self.snapshots(method))) or "no step"
+        missing = "no model" if step is None else f"no snapshot of step {step}"
+        raise InputError(
+            f"{self.path}: has {missing} of {method}; there are snapshots of {kept} (--step), and "
+            f"`adadpo-mini resume {self.path}` ends a race that was interrupted."
+        )
+
     def source(self, name: str) -> str:
         """A data set or model as config.json names it, relative paths seen from where the race
         began."""

@@ -1,16 +1,34 @@
 """The settings of a race, checked when made."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.memory import DEVICES, DTYPES
 from adadpo_mini.methods import ALL_METHODS, RLHF
+from adadpo_mini.rows import shown
 
 SPACES = ("ratio", "policy")
 KNOBS = (
     "beta", "ceiling", "space", "length_normalize", "k", "floor", "ratio",
     "gamma", "alpha", "nll_weight", "penalty", "per_token",
 )  # fmt: skip
+MILLION = 1_000_000
+WHOLE = {  # from, to; a race holds the numbers of all its batches in memory
+    "steps": (1, MILLION),
+    "batch_size": (1, MILLION),
+    "eval_every": (1, 5),
+    "eval_pairs": (1, MILLION),
+    "measure_every": (0, MILLION),
+    "threads": (1, 1024),
+    "snapshot_every": (0, MILLION),
+    "pairs_at_once": (1, MILLION),
+    "lora_rank": (0, MILLION),
+}
+OPTIONAL = ("threads", "pairs_at_once")
+POSITIVE = ("beta", "learning_rate", "ceiling", "k", "ratio")
+FROM_ZERO = ("gamma", "alpha", "nll_weight", "penalty", "snapshot_gb")
 
 
 @dataclass(frozen=True)
@@ -65,50 +83,61 @@ class RaceConfig:
     per_token: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "methods", tuple(self.methods))
-        unknown = [method for method in self.methods if method not in ALL_METHODS]
-        if unknown or not self.methods or len(set(self.methods)) < len(self.methods):
-            raise InputError(
-                f"methods must be different ones of {', '.join(ALL_METHODS)}, not "
-                f"{', '.join(self.methods) or 'none'}."
-            )
-        for name in ("steps", "batch_size", "eval_every", "eval_pairs"):
+        for name in ("data", "model"):
             value = getattr(self, name)
-            _require(_is_whole(value) and value >= 1, name, "a whole number from 1 up", value)
-        for name in ("measure_every", "lora_rank", "snapshot_every"):
+            fits = isinstance(value, (str, os.PathLike)) and bool(os.fspath(value))
+            _require(fits, name, "a name or a path", value)
+            object.__setattr__(self, name, str(value))
+        object.__setattr__(self, "methods", _as_methods(self.methods))
+        for name, (least, most) in WHOLE.items():
             value = getattr(self, name)
-            _require(_is_whole(value) and value >= 0, name, "a whole number from 0 up", value)
-        for name in ("pairs_at_once", "threads"):
-            value = getattr(self, name)
-            fits = value is None or (_is_whole(value) and value >= 1)
-            _require(fits, name, "a whole number from 1 up", value)
-        for name, known in (("device", DEVICES), ("dtype", DTYPES), ("space", SPACES)):
-            value = getattr(self, name)
-            _require(value in known, name, f"one of {', '.join(known)}", value)
+            fits = _is_whole(value) and least <= value <= most
+            wanted = f"a whole number from {least} to {most:,}"
+            _require(fits or (value is None and name in OPTIONAL), name, wanted, value)
         seed_fits = _is_whole(self.seed) and 0 <= self.seed < 1 << 63
         _require(seed_fits, "seed", "a whole number from 0 up, below 2^63", self.seed)
-        for name in ("beta", "learning_rate", "ceiling", "k", "ratio"):
+        for name, known in (("device", DEVICES), ("dtype", DTYPES), ("space", SPACES)):
+            value = getattr(self, name)
+            fits = isinstance(value, str) and value in known
+            _require(fits, name, f"one of {', '.join(known)}", value)
+        for name in ("checkpointing", "length_normalize", "per_token"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), name, "True or False", value)
+        for name in POSITIVE:
             value = getattr(self, name)
             _require(_is_number(value) and value > 0, name, "positive, up to a million", value)
-        for name in ("gamma", "alpha", "nll_weight", "penalty", "snapshot_gb"):
+        for name in FROM_ZERO:
             value = getattr(self, name)
             _require(_is_number(value) and value >= 0, name, "from 0 to a million", value)
-        _require(self.eval_every <= 5, "eval_every", "at most 5", self.eval_every)
-        floor_fits = self.floor is None or (
-            _is_number(self.floor) and 0 < self.floor <= self.ceiling
-        )
-        _require(floor_fits, "floor", "positive and at most the ceiling", self.floor)
+        floor_fits = _is_number(self.floor) and 0 < self.floor <= self.ceiling
+        wanted = "positive and at most the ceiling"
+        _require(self.floor is None or floor_fits, "floor", wanted, self.floor)
+        if RLHF in self.methods and not self._is_plain:
+            raise InputError(
+                "methods must be without rlhf where dtype, lora_rank or checkpointing are set; "
+                "leave one of them out."
+            )
 
-        plain = self.dtype == "float32" and not (self.lora_rank or self.checkpointing)
-        _require(
-            plain or RLHF not in self.methods,
-            "methods",
-            "without rlhf where dtype, lora_rank or checkpointing are set",
-            ", ".join(self.methods),
-        )
+    @property
+    def _is_plain(self) -> bool:
+        return self.dtype == "float32" and not (self.lora_rank or self.checkpointing)
 
     def as_dict(self) -> dict:
         return {**asdict(self), "methods": list(self.methods)}
+
+
+def _as_methods(given: object) -> tuple[str, ...]:
+    """The methods that were given, as a list of names or as a text with commas."""
+    if isinstance(given, str):
+        given = [name.strip() for name in given.split(",")]
+    methods = tuple(given) if isinstance(given, Iterable) else (given,)
+    known = all(isinstance(name, str) and name in ALL_METHODS for name in methods)
+    if not known or not methods or len(set(methods)) < len(methods):
+        raise InputError(
+            f"methods must be different ones of {', '.join(ALL_METHODS)}, not "
+            f"{', '.join(map(shown, methods)) or 'none'}."
+        )
+    return methods
 
 
 def _is_whole(value: object) -> bool:
@@ -117,9 +146,10 @@ def _is_whole(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     """A finite number with which no step overflows fp32."""
-    return isinstance(value, (int, float)) and abs(value) <= 1e6
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(value) <= MILLION
 
 
 def _require(true: bool, name: str, wanted: str, got: object) -> None:
     if not true:
-        raise InputError(f"{name} must be {wanted}, not {got!r}.")
+        raise InputError(f"{name} must be {wanted}, not {shown(got)}.")

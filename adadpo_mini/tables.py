@@ -1,9 +1,12 @@
 """Tables for documents: a sweep's results in Markdown, written between two markers."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.files import replace_text
 from adadpo_mini.results import Estimate, Row, closing_rows, read_measurements
 
 
@@ -13,7 +16,8 @@ def sets_table(path: Path) -> str:
     The first is Δchosen / Δrejected in nats, the second the win rate against the reference.
 
     Raises:
-        InputError: the file is no sweep's, or its runs do not make one table.
+        InputError: the file is no sweep's, its runs do not make one table, or something was not
+            measured.
     """
     rows = closing_rows(read_measurements(path), "sets")
     settings = {
@@ -32,7 +36,13 @@ def sets_table(path: Path) -> str:
 
     def estimate(name: str, method: str, column: str) -> Estimate:
         mine = [row for row in rows if row["data"] == name and row["method"] == method]
-        return Estimate.of([row[column] for row in mine])
+        values = [row[column] for row in mine]
+        if None in values:
+            raise InputError(
+                f"{path}: a run of {method} on {name} has no {column}; take its rows out, and "
+                "`adadpo-mini sweep sets` runs it again."
+            )
+        return Estimate.of(values)
 
     def shifts(name: str, method: str) -> str:
         sides = ("shift_chosen", "shift_rejected")
@@ -72,14 +82,59 @@ def _grid(rows: Sequence[Row], what: str, cell: Callable[[str, str], str]) -> li
 def write_between(document: Path, name: str, text: str) -> None:
     """Replace what stands between the lines <!-- name:begin --> and <!-- name:end -->.
 
+    All else, line endings included, stays as it is. The document is replaced as a whole.
+
     Raises:
-        InputError: there is no such document, or it lacks the markers.
+        InputError: the document cannot be read, or has not each marker once, in this order.
+            WriteError: it cannot be written; it is as it was.
     """
+    with _one_at_a_time(Path(os.path.realpath(document)).parent):
+        content = _read_document(document)
+        replace_text(document, _put_between(content, name, text, document))
+
+
+def _put_between(content: str, name: str, text: str, document: Path) -> str:
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    if not document.is_file():
-        raise InputError(f"{document}: there is no such document.")
-    content = document.read_text(encoding="utf-8")
-    if begin not in content or end not in content:
+    counts = [content.count(marker) for marker in (begin, end)]
+    if 0 in counts:
         raise InputError(f"{document}: lacks the lines {begin} and {end}; add them.")
-    before, after = content.split(begin)[0], content.split(end)[1]
-    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8", newline="\n")
+    if counts != [1, 1] or content.index(begin) > content.index(end):
+        raise InputError(f"{document}: must have {begin} once, and then {end} once; mend that.")
+    before, _, rest = content.partition(begin)
+    _, _, after = rest.partition(end)
+    line_end = "\r\n" if rest.startswith("\r\n") else "\n"
+    inner = line_end.join(["", *text.split("\n"), ""])
+    return f"{before}{begin}{inner}{end}{after}"
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let processes that write into documents of a folder take turns, so that none undoes what
+    another has written; on Windows they do not."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # on Windows always
+        yield
+        return
+    import fcntl
+
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read_document(document: Path) -> str:
+    """Its text, line endings as they are."""
+    try:
+        if document.is_dir():
+            raise InputError(f"{document}: is a folder; give a document.")
+        if not document.is_file():
+            raise InputError(f"{document}: there is no such document.")
+        return document.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{document}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{document}: is not UTF-8; save it as that.") from error

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from adadpo_mini.conversations import Message, dialogue_of
 from adadpo_mini.errors import InputError
+from adadpo_mini.rows import shown
 
 LINE, HUMAN, AS_IS = "{}\n", "\n\nHuman: {}\n\nAssistant:", "{}"
 
@@ -53,16 +54,14 @@ def chat_text(prompt: str, tokenizer, messages: Sequence[Message] | None = None)
     and any other is one user's message. A template that names the day names today's; what is
     trained on one day and asked on another differs in that.
     """
-    from jinja2 import TemplateError
-
     messages = messages or dialogue_of(prompt) or [{"role": "user", "content": prompt.strip()}]
     try:
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
         )
-    except TemplateError as error:
+    except Exception as error:  # a template is a program, and can fail like one
         raise InputError(
-            f"the model's chat template refuses the prompt {messages[-1]['content']!r:.60} "
+            f"the model's chat template refuses the prompt {shown(messages[-1]['content'])} "
             f"({error}); mend its roles or drop the pair."
         ) from error
 
@@ -74,15 +73,13 @@ def end_token(tokenizer) -> str | None:
     They differ where an instruct model was made from a base model: the base model's token ends a
     document, the template's a turn.
     """
-    from jinja2 import TemplateError
-
     if not tokenizer.chat_template:
         return tokenizer.eos_token
     answer = "answer"
     turn = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
     try:
         text = tokenizer.apply_chat_template(turn, tokenize=False)
-    except TemplateError:  # it wants other roles, which says nothing of how it ends an answer
+    except Exception:  # it wants other roles, which says nothing of how it ends an answer
         return tokenizer.eos_token
     after = tokenizer(text.rpartition(answer)[2].lstrip(), add_special_tokens=False)["input_ids"]
     if after and _is_special(after[0], tokenizer):
@@ -94,6 +91,32 @@ def _is_special(token: int, tokenizer) -> bool:
     # One that was added as special but has no role, such as "<|end|>", is not in `all_special_ids`.
     added = getattr(tokenizer, "added_tokens_decoder", {}).get(token)
     return token in tokenizer.all_special_ids or bool(added and added.special)
+
+
+def check_form(form: object, where: str) -> None:
+    """Raise InputError unless this is a format string with one {}, as `prompt_form` gives.
+
+    Args:
+        where: what to call it in the message.
+    """
+    rest = form.replace("{}", "", 1) if isinstance(form, str) and "{}" in form else "{"
+    if "{" in rest or "}" in rest:
+        raise InputError(f"{where} must be a text with one {{}} for the prompt, not {shown(form)}.")
+
+
+def typed_prompt(prompt: str, form: str) -> str:
+    """What a typed prompt becomes for a model without a chat template.
+
+    Raises:
+        InputError: it holds what no tokenizer reads, or `form` is none.
+    """
+    check_form(form, "the form of a prompt")
+    text = form.format(prompt.strip())
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the prompt {shown(prompt)} is not valid UTF-8; mend it.") from error
+    return text
 
 
 def prompt_form(prompts: Sequence[str]) -> str:

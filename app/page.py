@@ -1,15 +1,19 @@
 """The page: its layout, and serving it."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
 import plotly
 
-from app.engine import Engine
+from adadpo_mini.runs import list_runs
+from app.engine import Engine, LiveRun
 from app.runs import writable_root
 from app.tabs import chat, train
 
 STATIC = Path(__file__).parent / "static"
+SAVING = 10  # seconds that races get to keep what they have learned, once the page is stopped
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -35,29 +39,53 @@ def build(engine: Engine) -> gr.Blocks:
     return page
 
 
-def serve(host: str, port: int, runs: Path) -> None:
-    """Serve the page until interrupted.
+def serve(
+    host: str, port: int, runs: str | Path, when_up: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serve the page until KeyboardInterrupt, which ends its races as their Stop button does.
 
     Args:
+        host: an address, IPv6 without brackets, or a name that stands for one.
         runs: the folder of run folders, to which races are written.
+        when_up: called with the page's address once it can be opened.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or the page cannot be reached.
     """
     engine = Engine(writable_root(runs))
     page = build(engine)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        theme=THEME,
-        css_paths=[STATIC / "theme.css"],
-        footer_links=[],
-        run_history=False,
-        share=False,
-        show_error=True,
-        prevent_thread_lock=True,
-        quiet=True,
-    )
-    print(f"The dashboard is on http://{host}:{port} (Ctrl-C stops it).", flush=True)
+    host = f"[{host}]" if ":" in host else host
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            theme=THEME,
+            css_paths=[STATIC / "theme.css"],
+            footer_links=[],
+            run_history=False,
+            share=False,
+            show_error=True,
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+    except ValueError as error:  # Gradio's, for a page that does not answer, as behind a proxy
+        raise OSError(str(error)) from error
+    when_up(f"http://{host}:{port}")
     engine.warm_up()  # after the page is up: importing transformers would slow its start
-    page.block_thread()
+    try:
+        while page.is_running:
+            time.sleep(0.1)
+    finally:
+        _stop_races(engine)
+        page.close(verbose=False)
+
+
+def _stop_races(engine: Engine) -> None:
+    """Stop the races of this server, and wait until they have written what they have learned."""
+    found = [engine.get(folder.path.name) for folder in list_runs(engine.root)]
+    own = [run for run in found if isinstance(run, LiveRun) and run.live]
+    for run in own:
+        run.stop()
+    deadline = time.monotonic() + SAVING
+    while any(run.live for run in own) and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -87,7 +87,8 @@ ALL_FLAGS = {
     "ceiling": ("--ceiling", "3"), "floor": ("--floor", "0.5"), "k": ("--k", "1.5"),
     "device": ("--device", "cpu"), "dtype": ("--dtype", "bfloat16"),
     "pairs_at_once": ("--pairs-at-once", "2"), "lora_rank": ("--lora-rank", "2"),
-    "checkpointing": ("--checkpointing",),
+    "checkpointing": ("--checkpointing",), "snapshot_every": ("--snapshot-every", "1"),
+    "snapshot_gb": ("--snapshot-gb", "2.5"),
     "space": ("--space", "policy"), "length_normalize": ("--raw",), "ratio": ("--ratio", "4"),
     "gamma": ("--gamma", "0.7"), "alpha": ("--alpha", "0.03"), "penalty": ("--penalty", "9"),
     "nll_weight": ("--nll-weight", "0.4"), "per_token": ("--per-token",),
@@ -102,16 +103,20 @@ def test_every_flag_reaches_the_race_under_its_name(tmp_path):
     assert main(["race", *flags, "--out", str(out)]) == 0
     config = json.loads((out / "config.json").read_text())
     assert config.pop("prompt_form") == "{}\n"
-    assert {**config, "methods": tuple(config["methods"])} == RaceConfig(
+    settings = {name: config[name] for name in RaceConfig().as_dict()}
+    assert {**settings, "methods": tuple(settings["methods"])} == RaceConfig(
         data="swap", steps=1, methods=("adadpo", "fixed_ratio"), batch_size=3, beta=0.2,
         learning_rate=0.003, seed=7, measure_every=0, ceiling=3.0, floor=0.5, k=1.5,
         space="policy", length_normalize=False, ratio=4.0, gamma=0.7, alpha=0.03, penalty=9.0,
         nll_weight=0.4, per_token=True, device="cpu", dtype="bfloat16", pairs_at_once=2,
-        lora_rank=2, checkpointing=True,
+        lora_rank=2, checkpointing=True, threads=1, snapshot_every=1, snapshot_gb=2.5,
     ).as_dict() | {"methods": ("adadpo", "fixed_ratio")}  # fmt: skip
 
 
-UNTOLD = ("methods", "floor", "measure_every", "device", "pairs_at_once", "lora_rank")
+UNTOLD = (
+    "methods", "floor", "measure_every", "device", "pairs_at_once", "lora_rank", "threads",
+    "snapshot_every",
+)  # fmt: skip
 
 
 def test_the_defaults_that_help_tells_are_the_races(capsys):
@@ -325,22 +330,23 @@ def test_an_interrupted_race_exits_with_130_and_leaves_a_whole_folder(tmp_path, 
     assert_whole(out)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
-def test_a_terminated_race_leaves_a_whole_folder_too(tmp_path, tiny, capsys):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals to send")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_terminated_race_leaves_a_whole_folder_too(name, tmp_path, tiny, capsys):
     """In this process; should the command not catch the signal, `unheard` does."""
-    out = tmp_path / "run"
+    out, number = tmp_path / "run", getattr(signal, name, None)
 
     def unheard(signum, frame):
-        raise RuntimeError("the command did not catch SIGTERM")
+        raise RuntimeError(f"the command did not catch {name}")
 
     def terminate():
         wait_for_events(out)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGTERM, unheard)
+    before = signal.signal(number, unheard)
     try:
         threading.Thread(target=terminate, daemon=True).start()
         assert main(["race", *LONG, "--model", str(tiny), "--out", str(out)]) == 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        assert signal.signal(number, before) is unheard, "put back"
     assert_whole(out)

@@ -11,7 +11,7 @@ from adadpo_mini.evidence import find_shifts
 from adadpo_mini.logs import read_log
 from adadpo_mini.presets import PRESETS, find_preset
 from adadpo_mini.rules import RULES
-from adadpo_mini.runs import RunFolder
+from adadpo_mini.run_writer import create_run
 
 LN2 = math.log(2)
 STEPS = tuple(range(0, 45, 5))
@@ -303,14 +303,15 @@ def test_json_lines_of_trl_logs_are_read_like_the_trainer_state(trl, tmp_path):
 @pytest.fixture
 def run_folder(tmp_path):
     """A run folder of two methods of three, of which one diverged."""
-    folder = RunFolder.create(tmp_path / "run", {"methods": ["dpo", "adadpo", "fixed_ratio"]})
-    for event in FINE:
-        folder.append("adadpo", event)
-    for event in changed(FINE[:3], 10, grad_norm=math.inf):
-        folder.append("dpo", event)
-    problem = "dpo: the loss is nan after 11 steps; training has diverged, lower the learning rate."
-    folder.write_summary({"status": "diverged", "problem": problem, "methods": {}})
-    return folder.path
+    config = {"model": "toy", "methods": ["dpo", "adadpo", "fixed_ratio"]}
+    with create_run(tmp_path / "run", config) as writer:
+        for event in FINE:
+            writer.append({"adadpo": event})
+        for event in changed(FINE[:3], 10, grad_norm=math.inf):
+            writer.append({"dpo": event})
+        problem = "dpo: the loss is nan after 11 steps; training has diverged, lower its rate."
+        writer.finish({"status": "diverged", "problem": problem, "methods": {}})
+    return tmp_path / "run"
 
 
 def test_a_run_folder_is_read_method_by_method_with_how_it_ended(run_folder):
@@ -332,7 +333,17 @@ def test_the_log_of_one_method_is_read_alone(run_folder, part):
 GOOD = b'{"step": 0, "loss": 0.69}\n'
 BAD_LOGS = {
     "missing": ("none.jsonl", None, ("there is no such file or folder",)),
-    "cut off": ("a.jsonl", GOOD + b'\n{"step": 1, "lo', ("line 3", "not valid JSON")),
+    "cut off": ("a.jsonl", GOOD + b'\n{"step": 1, "lo\n', ("line 3", "not valid JSON")),
+    "cut off at once": ("a.jsonl", b'{"step": 1, "lo', ("line 1", "not valid JSON")),
+    "zero bytes": ("a.jsonl", GOOD + b"\0\0\n" + GOOD, ("line 2", "not valid JSON")),
+    "too deep": ("a.jsonl", GOOD + 9999 * b"[" + b"\n", ("line 2", "not JSON that can be read")),
+    "digits": ("a.jsonl", GOOD + b'{"step": %s}\n' % (5000 * b"9"), ("line 2", "4300 digits")),
+    "step below 0": ("a.jsonl", b'{"step": -1}\n', ("line 1", "whole number from 0 up, not -1")),
+    "half a step": ("a.jsonl", b'{"step": 1.5}\n', ("line 1", "from 0 up, not 1.5")),
+    "step true": ("a.jsonl", b'{"step": true}\n', ("line 1", "from 0 up, not True")),
+    "step in words": ("a.jsonl", b'{"step": "1"}\n', ("line 1", "from 0 up, not '1'")),
+    "step infinite": ("a.jsonl", b'{"step": 1e999}\n', ("line 1", "from 0 up, not inf")),
+    "step too large": ("a.jsonl", b'{"step": %s}\n' % (400 * b"9"), ("line 1", "not 999")),
     "a list": ("a.jsonl", GOOD + b"[1]\n", ("line 2", "expected an object")),
     "no step": ("a.jsonl", GOOD + b'{"prompt": "Why?"}\n', ("line 2", "no step")),
     "step null": ("a.jsonl", b'{"step": null}\n', ("line 1", "no step")),
@@ -359,17 +370,49 @@ def test_a_bad_log_is_told_with_file_and_line(tmp_path, name, content, words):
 def test_a_folder_without_a_log_is_told(tmp_path, run_folder):
     with pytest.raises(InputError, match="holds no log"):
         read_log(tmp_path)
-    RunFolder.create(tmp_path / "young", {"methods": ["dpo"]})
+    with create_run(tmp_path / "young", {"model": "toy", "methods": ["dpo"]}):
+        pass
     with pytest.raises(InputError, match="holds no metrics.jsonl"):
         read_log(tmp_path / "young")
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(InputError, match="holds no metrics.jsonl"):
+    with pytest.raises(InputError, match="model.config.json: names no model"):
         read_log(model)
     with (run_folder / "dpo" / "metrics.jsonl").open("a") as stream:
-        stream.write('{"step": 3, "los')
+        stream.write('{"step": 3, "los\n')
     with pytest.raises(InputError, match=r"dpo.metrics.jsonl, line 4: not valid JSON"):
+        read_log(run_folder)
+
+
+@pytest.mark.parametrize(
+    "end", [b'{"step": 3, "los', b'{"step": 3, "s\xc3', b"\0\0\0", b'{"step": 3\0\0', b"{"]
+)
+def test_a_last_line_without_an_end_is_left_out_and_told(run_folder, end):
+    whole = read_log(run_folder)
+    file = run_folder / "dpo" / "metrics.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content + end)
+    log = read_log(run_folder)
+    assert repr(log.events) == repr(whole.events) and whole.note is None
+    assert log.note == f"the last line of {file} is incomplete and was left out."
+    file.write_bytes(content.rstrip())
+    assert read_log(run_folder).note is None, "whole, but for its line end"
+
+
+def test_numbers_that_no_float_holds_are_infinite_and_flags_are_no_numbers(tmp_path):
+    file = tmp_path / "a.jsonl"
+    row = f'{{"step": 1.0, "loss": {10**400}, "grad_norm": -{10**400}, "done": true, "x": [1]}}'
+    file.write_text(row + "\n")
+    [event] = read_log(file).events["a"]
+    assert event == {"step": 1, "loss": math.inf, "grad_norm": -math.inf}
+    assert [diagnosis.name for diagnosis in diagnose([event])] == ["learning_rate_too_high"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", 9999 * "[", '{"problem": ["dpo"]}'])
+def test_a_damaged_summary_is_told(run_folder, content):
+    (run_folder / "summary.json").write_text(content)
+    with pytest.raises(InputError, match="summary.json"):
         read_log(run_folder)
 
 

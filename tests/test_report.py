@@ -11,8 +11,10 @@ from plotly.offline import get_plotlyjs
 
 from adadpo_mini import InputError
 from adadpo_mini.claims import CLAIMS, verdicts
+from adadpo_mini.cli import main
+from adadpo_mini.errors import WriteError
 from adadpo_mini.figures import COLOURS
-from adadpo_mini.report import write_report
+from adadpo_mini.report import report_html, write_report
 from adadpo_mini.report_figures import (
     LC,
     SHIFT,
@@ -224,7 +226,7 @@ def test_an_ablation_has_a_line_for_each_set_with_error_bars(rows):
     assert ablation_figure([], "k", LC) is None
 
 
-def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(rows, tmp_path):
+def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(rows):
     evil = "</script><script>alert(1)</script>"
     single = [
         dict(row, data=evil)
@@ -232,19 +234,37 @@ def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(r
         if (row["data"], row["seed"], row["method"]) == ("tone", 0, "adadpo")
         and row["experiment"] == "grid" and row["beta"] == 0.1
     ]  # fmt: skip
-    out = tmp_path / "report.html"
-    write_report(write(single, tmp_path / "results.csv"), out)
-    document = Document(out.read_text(encoding="utf-8"))
+    document = Document(report_html(single, f"{evil}.csv"))
     assert len(document.scripts) == 3 and not any("alert(1)" in s for s in document.scripts[1:])
     assert any(evil in by_set for by_set in document.plots.values())
 
 
-def test_what_cannot_be_read_or_written_is_told(rows, tmp_path):
+def test_what_cannot_be_read_or_written_is_told_and_nothing_is_lost(rows, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such file"):
         write_report(tmp_path / "none.csv", tmp_path / "report.html")
-    results = write(rows[:3], tmp_path / "results.csv")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_report(results, tmp_path)
+    results, out = write(rows[:3], tmp_path / "results.html"), tmp_path / "report.html"
+    before = results.read_bytes()
+    assert main(["report", str(results)]) == 2, "by default the report has this very name"
+    assert results.read_bytes() == before
+    assert main(["report", "."]) == 2
+    monkeypatch.setattr("adadpo_mini.report.report_html", lambda *_: pytest.fail("told before"))
+    for place, said in ((tmp_path, "folder"), (results / "report.html", "not a folder")):
+        with pytest.raises(WriteError, match=said):
+            write_report(results, place)
+    monkeypatch.setattr("adadpo_mini.report.report_html", lambda *_: 1 / 0)
+    out.write_text("before")
+    with pytest.raises(ZeroDivisionError):
+        write_report(results, out)
+    assert out.read_text() == "before"
+
+
+def test_ablations_with_other_methods_odd_sizes_and_unknown_knobs_are_drawn(rows):
+    form = [dict(row, method="ipo") if row["method"] == "adadpo_raw" else row for row in rows]
+    assert "IPO" in ablation_figure(form, "form", LC).data[0].x
+    unknown = [dict(row, k=None) if row["k"] == 2.0 else row for row in rows]
+    assert list(ablation_figure(unknown, "k", LC).data[0].x) == ["0.5", "1"]
+    huge = [dict(row, shift_chosen=1e99) for row in rows]
+    assert ablation_figure(huge, "ceiling", SHIFT).data
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adadpo_mini import InputError, completion_logps, load_pairs, race
+from adadpo_mini.cli import main
 from adadpo_mini.errors import WriteError
 from adadpo_mini.models import context_length
 from adadpo_mini.run_writer import check_free, create_run, reopen_run
@@ -163,6 +164,22 @@ def test_weights_have_the_permissions_of_any_new_file(finished, tmp_path):
     usual = (tmp_path / "any").stat().st_mode
     for file in folder.rglob("*"):
         assert file.is_dir() or file.stat().st_mode == usual, file
+
+
+def test_a_chat_takes_the_models_of_any_snapshot(tmp_path, capsys):
+    out = tmp_path / "run"
+    race("swap", steps=2, batch_size=4, eval_pairs=2, out=out, snapshot_every=1, learning_rate=1e-3)
+    capsys.readouterr()
+    ask = ["chat", str(out), "--prompt", "How do I stir the vegan pasta?", "--json"]
+    ask += ["--temperature", "0"]
+    answers = []
+    for more in ([], ["--step", "0"], ["--step", "2"]):
+        assert main([*ask, *more]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[1]["dpo"] == answers[1]["adadpo"] == answers[1]["reference"]
+    assert answers[0] == answers[2] != answers[1]
+    assert main([*ask, "--step", "5"]) == 2
+    assert "no snapshot of step 5" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

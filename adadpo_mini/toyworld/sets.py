@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
+from adadpo_mini.files import check_can_write, replace_text
 from adadpo_mini.toyworld.grammar import (
     CURT,
     TOOLS,
@@ -16,6 +17,7 @@ from adadpo_mini.toyworld.grammar import (
 )
 
 TRAIN_PAIRS, TEST_PAIRS = 1000, 200
+SETS_BYTES = 3_000_000  # of all files, about
 FLIPPED_SHARE = 0.2
 
 T = TypeVar("T")
@@ -140,13 +142,20 @@ def _flip_some(rows: list[dict], rng: Random, split: str) -> list[dict]:
 
 
 def write_sets(folder: Path, seed: int = 0) -> list[Path]:
-    """Write every set as `folder/<set>/<split>.jsonl`; returns the paths written."""
+    """Write every set as `folder/<set>/<split>.jsonl`, each file as a whole.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        WriteError: a file cannot be written; what stood there before is untouched.
+    """
+    check_can_write(folder / "sets", SETS_BYTES)
     written = []
     for name in SETS:
         for split in ("train", "test"):
             path = folder / name / f"{split}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(row, ensure_ascii=False) for row in build_set(name, split, seed))
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+            replace_text(path, "".join(f"{line}\n" for line in lines))
             written.append(path)
     return written

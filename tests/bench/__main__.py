@@ -4,15 +4,18 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from tests.bench import growth, page, speed
+from adadpo_mini.errors import InputError
+from adadpo_mini.files import check_can_write, replace_text
+from tests.bench import growth, keeping, page, speed
 from tests.bench.tables import bench_tables
 
-PARTS = ("speed", "growth", "waits", "page")
+PARTS = ("speed", "growth", "waits", "page", "keeping")
 
 
 def machine() -> dict[str, object]:
@@ -38,8 +41,9 @@ def machine() -> dict[str, object]:
 
 def measure(part: str, repeats: int) -> object:
     """One part's measurements, told as they come."""
-    if part in ("waits", "page"):
-        return (growth.waits if part == "waits" else page.measure)(repeats)
+    whole = {"waits": growth.waits, "page": page.measure, "keeping": keeping.measure}
+    if part in whole:
+        return whole[part](repeats)
     rows = []
     for row in speed.measure(repeats) if part == "speed" else growth.growth():
         rows.append(row)
@@ -55,14 +59,46 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="the results")
     said = parser.parse_args()
-    # A part measured alone takes its place among those that were measured before.
-    found = json.loads(said.out.read_text()) if said.out.is_file() else {}
+    try:
+        run(said.parts, said.repeats, said.out)
+    except InputError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    print(bench_tables(said.out))
+
+
+def run(parts: Sequence[str], repeats: int, out: Path) -> None:
+    """Measure these parts; each takes its place among those that were measured before.
+
+    Raises:
+        InputError: `out` holds something else, which is left as it is. WriteError: it cannot be
+            written; found out before anything is measured.
+    """
+    found = measured_before(out)
+    check_can_write(out)
     found["machine"] = machine()
     found["works"] = [asdict(work) for work in speed.WORKS]
-    for part in said.parts:
-        found[part] = measure(part, said.repeats)
-        said.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(bench_tables(said.out))
+    for part in parts:
+        found[part] = measure(part, repeats)
+        replace_text(out, json.dumps(found, indent=1) + "\n")
+
+
+def measured_before(out: Path) -> dict:
+    """What is in the file of results; nothing if there is none.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        if not out.exists():
+            return {}
+        found = json.loads(out.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{out}: cannot be read as the bench's results ({error}).") from error
+    if not isinstance(found, dict) or "machine" not in found:
+        raise InputError(f"{out}: holds no results of the bench; give another file.")
+    return found
 
 
 if __name__ == "__main__":

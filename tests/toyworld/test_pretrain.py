@@ -5,11 +5,19 @@ import itertools
 import pytest
 import torch
 
-from adadpo_mini import load_model
+from adadpo_mini import InputError, load_model
+from adadpo_mini.cli import main
+from adadpo_mini.errors import WriteError
 from adadpo_mini.generate import sample_answers
 from adadpo_mini.judge import judge
+from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.grammar import TOOLS, all_topics, find_topic
-from adadpo_mini.toyworld.pretrain import corpus, pretrain, save_base_model
+from adadpo_mini.toyworld.pretrain import (
+    check_model_folder,
+    corpus,
+    pretrain,
+    save_base_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +103,77 @@ def test_a_saved_base_model_loads_with_the_same_weights_and_a_card(made, tmp_pat
     assert (tokenizer_again.eos_token_id, tokenizer_again.pad_token_id) == (0, 1)
     card = (tmp_path / "new" / "model" / "README.md").read_text(encoding="utf-8")
     assert f"{model.num_parameters():,} parameters" in card
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_base_model_takes_the_place_of_an_earlier_one_or_of_nothing(made, tmp_path):
+    model, tokenizer, _ = made
+    (tmp_path / "model").mkdir()
+    for steps in (1, 2):
+        save_base_model(model, tokenizer, tmp_path / "model", steps=steps, seed=0)
+        assert f"{steps} steps of" in (tmp_path / "model" / "README.md").read_text()
+        assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    committed = data_dir() / "models" / "toy-gpt2"
+    assert set(contents(tmp_path / "model")) == set(contents(committed))
+    assert check_model_folder(committed) == committed
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="other files than a base model's"):
+        save_base_model(model, tokenizer, tmp_path / "model", steps=3, seed=0)
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
+    assert len(modes) == 1, "as the config's, so the weights' permissions are the usual ones"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "README.md"])
+def test_a_folder_that_holds_anything_else_is_told_before_training_and_left(
+    name, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("adadpo_mini.toyworld.pretrain.pretrain", lambda *_, **__: 1 / 0)
+    (tmp_path / name).write_text("mine")
+    assert main(["pretrain", "--out", str(tmp_path)]) == 2
+    assert "other files than a base model's" in capsys.readouterr().err
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("adadpo_mini.toyworld.pretrain.pretrain", lambda *_, **__: 1 / 0)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for place, said in (
+        (tmp_path / "file", "is a file; give a folder"),
+        (tmp_path / "file" / "model", "not a folder"),
+        (".", "is in use, and cannot be replaced"),
+        ("/proc", "/proc"),
+    ):
+        assert main(["pretrain", "--out", str(place)]) == 2
+        said_here = capsys.readouterr().err
+        assert said in said_here and said_here.count("\n") == 1
+    assert main(["pretrain", "--out", "new", "--threads", "0"]) == 2
+    assert (tmp_path / "file").read_text() == "mine" and contents(tmp_path / "here") == {}
+
+
+def test_what_cannot_be_trained_is_told():
+    for wrong in ({"steps": 0}, {"seed": -1}, {"seed": 1 << 63}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
+            pretrain(**wrong)
+
+
+def test_a_full_disk_leaves_the_earlier_model(made, tmp_path):
+    resource = pytest.importorskip("resource")
+    model, tokenizer, _ = made
+    save_base_model(model, tokenizer, tmp_path / "model", steps=1, seed=0)
+    before, limits = contents(tmp_path / "model"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(WriteError, match="model: cannot be written"):
+            save_base_model(model, tokenizer, tmp_path / "model", steps=2, seed=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(tmp_path / "model") == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_committed_model_stays_on_topic_on_held_out_prompts(toy):

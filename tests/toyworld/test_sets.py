@@ -5,6 +5,7 @@ import json
 import pytest
 
 from adadpo_mini.cli import main
+from adadpo_mini.errors import WriteError
 from adadpo_mini.judge import judge
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.grammar import CURT, TOOLS, WARM, find_topic
@@ -133,6 +134,29 @@ def test_data_build_writes_the_same_files(tmp_path, capsys):
     assert main(["data", "build", "--out", str(tmp_path / "new")]) == 0
     assert files(tmp_path / "new") == files(data_dir())
     assert len(capsys.readouterr().out.splitlines()) == 2 * len(SETS)
+
+
+def test_data_build_tells_before_any_work_where_it_cannot_write(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("adadpo_mini.toyworld.sets.build_set", lambda *_: pytest.fail("too late"))
+    assert main(["data", "build", "--out", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"adadpo-mini: {tmp_path}/file") and said.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_fails_while_a_set_is_written_leaves_the_old_one(tmp_path, monkeypatch):
+    write_sets(tmp_path)
+    before = files(tmp_path)
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(WriteError, match=r"train\.jsonl: cannot be written"):
+            write_sets(tmp_path, seed=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(tmp_path) == before
 
 
 def test_another_seed_draws_other_pairs():
