@@ -17,9 +17,6 @@ from adadpo_mini.errors import InputError
 from adadpo_mini.files import cannot_write, user_path
 from adadpo_mini.signals import NAMES
 
-Command = Callable[..., argparse.ArgumentParser]
-BROKEN_PIPE = 141  # what a shell reports of a command that wrote to nobody
-
 
 class Parser(argparse.ArgumentParser):
     """Refuses what it does not understand in one line, and does not lose its help in silence."""
@@ -30,8 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2."""
-        reason = one_line(message).rstrip(".")
-        self.exit(2, f"{self.prog}: {reason}; see `{self.prog} --help`.\n")
+        self.exit(2, f"{self.prog}: {one_line(message).rstrip('.')}; see `{self.prog} --help`.\n")
 
 
 def build_parser() -> Parser:
@@ -50,7 +46,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def _add_races(command: Command) -> None:
+def _add_races(command: Callable) -> None:
     # What is not said stays out of the namespace: presets and RaceConfig have the defaults.
     unsaid = {"argument_default": argparse.SUPPRESS}
     race = command("race", commands.race, "train several methods side by side", **unsaid)
@@ -69,7 +65,7 @@ def _add_races(command: Command) -> None:
     resume.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
-def _add_readers(command: Command) -> None:
+def _add_readers(command: Callable) -> None:
     chat = command("chat", commands.chat, "ask the models of a run folder, side by side")
     chat.add_argument("folder", type=_path, help="a folder that `race --out` wrote")
     chat.add_argument("--step", type=int, help="ask the snapshots of this step (default: the end)")
@@ -89,7 +85,7 @@ def _add_readers(command: Command) -> None:
     losses.add_argument("--into", type=_path, help="write it between this document's markers")
 
 
-def _add_makers(command: Command) -> None:
+def _add_makers(command: Callable) -> None:
     data = command("data", commands.data, "build the toy preference sets")
     data.add_argument("action", choices=["build"])
     data.add_argument("--out", type=_path, help="folder to write to (default: the package's data)")
@@ -201,14 +197,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (InputError, FloatingPointError) as error:
             return _refuse(str(error))
         except BrokenPipeError:
-            _point_nowhere(sys.stdout)
-            return BROKEN_PIPE
+            return 141  # as a shell reports it
         except OSError as error:
             return _refuse(_trouble(error))
         except MemoryError:
             return _refuse("memory has run out; close other programs, or take less data.")
         except KeyboardInterrupt:
             return _refuse("interrupted.", 130)
+        finally:
+            _give_up_what_cannot_be_written()
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -226,23 +223,20 @@ def one_line(text: str) -> str:
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
-    try:
+    with suppress(OSError):  # nobody can be told
         print(f"adadpo-mini: {one_line(sentence)}", file=sys.stderr, flush=True)
-    except OSError:  # nobody can be told
-        _point_nowhere(sys.stderr)
     return code
 
 
 def _trouble(error: OSError) -> str:
     """The sentence for what the system refused, and nobody has put into words before."""
     if error.filename is None:
-        _point_nowhere(sys.stdout)
         return str(cannot_write(Path("standard output"), error))
     return f"{error.filename}: cannot be used ({error.strerror}); give another path."
 
 
 def _check_streams() -> None:
-    """Have streams that take whatever is written, also in encodings that lack some characters."""
+    """Have streams that take all characters, also in encodings that lack some."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 (it stays open to the end)
     if sys.stdout is None:
@@ -251,10 +245,14 @@ def _check_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _point_nowhere(stream: TextIO) -> None:
-    """Let what is still to be written go nowhere, or the interpreter would complain at its end."""
-    with suppress(OSError, ValueError):  # a stream of a test or a notebook is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _give_up_what_cannot_be_written() -> None:
+    """Let it go nowhere, or the interpreter would complain at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):  # a stream of a test or a notebook is no file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ folder they are in.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -238,6 +239,7 @@ def damaged(name, content):
 
 
 ROLE = '[{"prompt": "Why?", "chosen": [{"role": %s, "content": "So."}], "rejected": "No."}]'
+ASKED = r'[{"prompt": [{"role": "\ud800", "content": "Why?"}], "chosen": "a", "rejected": "b"}]'
 PAIRS = {
     "too deep": ("a.jsonl", PAIR + DEEP, "line 2: not JSON that can be read"),
     "too deep an object": ("a.jsonl", 99_999 * b'{"a":', "line 1: not JSON that can be read"),
@@ -249,7 +251,7 @@ PAIRS = {
         rb'[{"prompt": "\ud800", "chosen": "a", "rejected": "b"}]',
         "half",
     ),
-    "half a character in a role": ("a.json", (ROLE % r'"\ud800"').encode(), "role"),
+    "half a character in a role": ("a.json", ASKED.encode(), "a role has half a character"),
     "a role that is a number": ("a.json", (ROLE % 5).encode(), "chosen is not text but list"),
     "nothing but null": ("a.jsonl", b"null\n", "line 1: expected an object"),
     "no text of UTF-8 in a CSV": ("a.csv", b"prompt,chosen,rejected\n\xff,b,c\n", "not UTF-8"),
@@ -462,12 +464,35 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hangups_are_heard():
+    """Under nohup they are ignored, by what is started here, too."""
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def logged():
+    """What transformers logs; its stream is the one of the process, which no fixture sees."""
+    messages = []
+    listener = logging.Handler()
+    listener.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(listener)
+    yield messages
+    logging.getLogger("transformers").removeHandler(listener)
+
+
 @pytest.mark.parametrize(("spoil", "word"), MODELS.values(), ids=MODELS)
-def test_a_spoiled_model_is_refused(spoil, word, tiny, tmp_path, capfd):
+def test_a_spoiled_model_is_refused(spoil, word, tiny, tmp_path, capfd, logged):
     folder = shutil.copytree(tiny, tmp_path / "model")
     spoil(folder)
     line = refuse(["race", *QUICK, "--model", str(folder)], capfd)
     assert word in line and str(folder) in line, line
+    assert logged == []
 
 
 @pytest.mark.parametrize("name", [None, 5, b"toy", ["toy"], ""])
@@ -537,6 +562,13 @@ def test_any_other_prompt_is_answered_at_any_temperature(prompt, heat, tiny, tmp
     arguments = ["--prompt", prompt, "--temperature", heat, "--json"]
     assert main(["chat", str(tmp_path), *arguments]) == 0
     assert json.loads(capfd.readouterr().out).keys() == {"reference"}
+
+
+def test_what_cannot_be_asked_is_refused_before_anything_is_loaded(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("adadpo_mini.models.load_model", None)
+    make(tmp_path, {"config.json": json.dumps(RUN).encode()})
+    for option in ("--temperature", "--seed"):
+        refuse(["chat", str(tmp_path), *HELLO, option, "-1"], capfd)
 
 
 def test_a_model_of_another_vocabulary_than_its_runs_is_refused(tiny, tmp_path, capfd):
@@ -657,13 +689,18 @@ STREAMS = {
     "closed input": ("chat {run} <&-", 2, "standard input is closed"),
     "input that is no text": ("chat {run} < {junk} > /dev/null", 2, "UTF-8"),
     "nobody reads": ("losses | true", 141, ""),
+    "nobody reads the errors": ("race --steps x 2>&1 | true", 2, ""),
+    "nobody reads anything": ("race {quick} 2>&1 | head -c 1", 141, ""),
     "nobody reads the help": ("race --help | true", 141, ""),
 }
 
 
 def sh(command):
     script = f"set -o pipefail; {COMMAND} {command}"
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # so that there is something left to flush
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, env=environment
+    )
 
 
 @posix
@@ -671,16 +708,18 @@ def sh(command):
 def test_a_stream_that_is_closed_or_broken_is_told_or_borne(command, code, word, tiny, tmp_path):
     config = json.dumps({**RUN, "model": str(tiny)}).encode()
     make(tmp_path, {"run/config.json": config, "junk": b"\xff\n"})
-    found = sh(command.format(run=tmp_path / "run", junk=tmp_path / "junk"))
+    places = {"run": tmp_path / "run", "junk": tmp_path / "junk"}
+    found = sh(command.format(**places, quick=" ".join([*QUICK, "--model", str(tiny)])))
     assert found.returncode == code, found
     assert len(found.stderr.splitlines()) == (1 if word else 0) and word in found.stderr, found
 
 
 @posix
 @full
-@pytest.mark.parametrize("command", ["losses", "losses --json", "doctor --help"])
-def test_output_onto_a_full_disk_is_told(command):
-    found = sh(f"{command} > /dev/full")
+@pytest.mark.parametrize("command", ["losses", "losses --json", "doctor --help", "doctor {log}"])
+def test_output_onto_a_full_disk_is_told(command, tmp_path):
+    make(tmp_path, {"log.jsonl": GOOD})
+    found = sh(f"{command.format(log=tmp_path / 'log.jsonl')} > /dev/full")
     assert found.returncode == 2
     [line] = found.stderr.splitlines()
     assert line.startswith("adadpo-mini: standard output: cannot be written (the disk is full")

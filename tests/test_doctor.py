@@ -398,6 +398,9 @@ def test_a_last_line_without_an_end_is_left_out_and_told(run_folder, end):
     assert log.note == f"the last line of {file} is incomplete and was left out."
     file.write_bytes(content.rstrip())
     assert read_log(run_folder).note is None, "whole, but for its line end"
+    file.write_bytes(content.rstrip() + b"\0\0")
+    log = read_log(run_folder)
+    assert repr(log.events) == repr(whole.events) and log.note, "zeros after what is whole"
 
 
 def test_numbers_that_no_float_holds_are_infinite_and_flags_are_no_numbers(tmp_path):

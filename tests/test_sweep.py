@@ -251,8 +251,9 @@ def test_an_interrupted_sweep_says_so_in_a_line_and_leaves_no_process(running, n
     process, workers, out = running
     os.killpg(process.pid, getattr(signal, name))
     said = process.communicate()[1]
-    assert process.returncode == 130 and said.endswith("\nadadpo-mini: interrupted.\n")
-    assert "Traceback" not in said and gone(workers)
+    assert process.returncode == 130, said
+    assert said.endswith("\nadadpo-mini: interrupted.\n") and "Traceback" not in said
+    assert gone(workers)
 
 
 def test_a_sweep_whose_worker_is_killed_says_what_to_do(running):

@@ -182,8 +182,8 @@ def check_model_folder(folder: Path) -> Path:
             the folder cannot be replaced. WriteError: nothing can be written there.
     """
     target = Path(os.path.realpath(folder))
-    check_can_write(target.parent / "model", MODEL_BYTES)
     with writing(folder):
+        check_can_write(target.parent if target.exists() else target, MODEL_BYTES)
         if not target.exists():
             return target
         if not target.is_dir():

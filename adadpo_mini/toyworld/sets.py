@@ -150,7 +150,7 @@ def write_sets(folder: Path, seed: int = 0) -> list[Path]:
     Raises:
         WriteError: a file cannot be written; what stood there before is untouched.
     """
-    check_can_write(folder / "sets", SETS_BYTES)
+    check_can_write(folder / next(iter(SETS)), SETS_BYTES)
     written = []
     for name in SETS:
         for split in ("train", "test"):
