@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-import adadpo_mini
 from adadpo_mini import InputError, RaceConfig, load_model, load_pairs, race
 from adadpo_mini.cli import main
 
@@ -758,11 +757,7 @@ def test_a_signal_while_something_is_imported_ends_it_with_one_line(name, tmp_pa
     assert (found.returncode, found.stderr) == (130, "adadpo-mini: interrupted.\n"), found
 
 
-CAUGHT_EARLY = "catch_early" in Path(adadpo_mini.__file__).read_text(encoding="utf-8")
-
-
 @posix
-@pytest.mark.skipif(not CAUGHT_EARLY, reason="adadpo_mini/__init__.py does not call catch_early")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_while_the_package_is_imported_ends_the_command_with_one_line(name, tmp_path):
     make(tmp_path, {"torch.py": SLOW.format(name=name).encode()})
