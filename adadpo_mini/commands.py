@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from importlib.util import find_spec
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
@@ -73,7 +74,7 @@ def _close(result: "RaceResult", arguments: Namespace) -> int:
     if summary["status"] != "interrupted":
         return 0
     if arguments.out:
-        _note(f"interrupted; go on with: adadpo-mini resume {arguments.out}")
+        _note(f"interrupted; go on with: adadpo-mini resume {quote(str(arguments.out))}")
     return 130
 
 
@@ -90,6 +91,8 @@ def _engine(name: str) -> Callable:
 
 
 def chat(arguments: Namespace) -> int:
+    """Ask the models of a run, once or again and again; all that can be refused is, before they are
+    loaded."""
     from adadpo_mini.console import chat_once
     from adadpo_mini.generate import check_sampling
     from adadpo_mini.models import load_model, same_vocabulary
@@ -141,6 +144,7 @@ def _typed() -> Iterator[str]:
 
 
 def doctor(arguments: Namespace) -> None:
+    """Print the diagnoses, and on stderr what was left out of the log."""
     from adadpo_mini.doctor import as_dict, diagnose_all, report
     from adadpo_mini.logs import read_log
     from adadpo_mini.runs import to_json

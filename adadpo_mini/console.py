@@ -69,12 +69,13 @@ def closing_table(summary: dict, out: Path | None) -> None:
     for name in ("steps", "Δchosen", "Δrejected", "accuracy", "margin", "win rate"):
         table.add_column(name, justify="right")
     for method, row in summary["methods"].items():
-        if not row["steps"] and "accuracy" not in row:
+        steps = row.get("steps", 0)
+        if not steps and "accuracy" not in row:
             table.add_row(method, "0")
             continue
         values = {name: row.get(name) for name in forms}
         cells = ["–" if v is None else f"{v:{forms[name]}}" for name, v in values.items()]
-        table.add_row(method, str(row["steps"]), *cells)
+        table.add_row(method, str(steps), *cells)
     console = Console()
     console.print(table)
     console.print(

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
 
@@ -88,8 +88,7 @@ class Race:
         self.held_out, fitting = fit_pairs(held_out, self.tokenizer, context)
         self.report = told(self.train_pairs.report, self.held_out.report)
         self._probe_pairs = probe = fitting[: config.eval_pairs]
-        parts = (tokenized.ids, tokenized.ends, PackedTokens.of(probe).ids)
-        self._tokens = digest(parts)
+        self._tokens = digest((tokenized.ids, tokenized.ends, fitting.ids, fitting.ends))
         self._check_memory(tokenized)
         if RLHF in config.methods and self.reference.device.type != "cpu":
             raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
@@ -191,8 +190,9 @@ class Race:
 
     def train(self, emit: Emit) -> None:
         """Run the race, handing on the events of each step; see `run_steps`."""
-        for events in self.run_steps():
-            emit(events)
+        with closing(self.run_steps()) as steps:
+            for events in steps:
+                emit(events)
 
     def run_steps(self) -> Iterator[dict[str, Event]]:
         """Run the race, yielding the events of step 0, 1, ..., steps, by method.

@@ -41,7 +41,9 @@ def user_path(path: str | Path) -> Path:
     Raises:
         InputError: it is empty, is not valid text, or names the home of nobody.
     """
-    text = os.fspath(path)
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"a path must be text, not {path!r}.")
+    text = str(os.fspath(path))
     if not text:
         raise InputError("the path is empty; give one.")
     if "\0" in text:

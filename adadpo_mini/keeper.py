@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from shlex import quote
 
 from adadpo_mini.contest import Race
 from adadpo_mini.errors import WriteError
@@ -131,11 +132,17 @@ class Keeper:
                     self._save_state(writer)
                 for method, model in contest.models.items():
                     writer.save_model(method, model, contest.tokenizer)
-            except WriteError as error:
-                summary = {**summary, "status": "failed", "problem": str(error)}
-            if summary["status"] == "failed":
-                again = f"Go on with: adadpo-mini resume {writer.folder.path}"
-                summary = {**summary, "problem": f"{summary['problem']} {again}"}
-            with suppress(WriteError):
                 writer.finish(summary)
+            except WriteError as error:
+                if summary["status"] != "diverged":
+                    problem = summary["problem"] or self.with_remedy(error)
+                    summary = {**summary, "status": "failed", "problem": problem}
+                with suppress(WriteError):
+                    writer.finish(summary)
         return summary
+
+    def with_remedy(self, error: WriteError) -> str:
+        """The sentence, and how to go on once there is room again."""
+        if self._writer is None or not self._writer.folder.is_there():
+            return str(error)
+        return f"{error} Go on with: adadpo-mini resume {quote(str(self._writer.folder.path))}"

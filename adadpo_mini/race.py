@@ -64,6 +64,8 @@ def race(
         InputError: the settings, the data or the model cannot be used, or nothing can be written
             to `out`; nothing was trained.
     """
+    if data is None:
+        raise InputError("data must be a toy set, a file or rows, not None.")
     by_name = isinstance(data, (str, Path))
     config = RaceConfig(data=str(data) if by_name else "rows", **settings)
     check_output(config, out)
@@ -112,6 +114,8 @@ def conduct(
         **contest.config.as_dict(),
         "prompt_form": contest.prompt_form,
         "fingerprint": contest.fingerprint,
+        "report": contest.report,
+        "trained_on_held_out": contest.trained_on_held_out,
         **told,
     }
     pairs = (contest.train_pairs, contest.held_out) if keep_pairs else None
@@ -132,26 +136,30 @@ def carry_out(
     """Train, judge, save and sum up. Whatever ends it, what was computed is kept."""
     keeper = Keeper(contest, writer, note)
     status, problem, win_rates = "finished", None, None
-    try:
-        _train(contest, keeper, events, on_event, stop)
-        win_rates = contest.win_rates()
-    except KeyboardInterrupt:
-        status = "interrupted"
-    except FloatingPointError as error:
-        status, problem = "diverged", str(error)
-    except torch.OutOfMemoryError:
-        status = "failed"
-        problem = f"{contest.reference.device} has run out of memory; {REMEDY}."
-    except WriteError as error:
-        status, problem = "failed", str(error)
-    summary = {
-        "status": status,
-        "problem": problem,
-        "trained_on_held_out": contest.trained_on_held_out,
-        "report": contest.report,
-        **summarize(contest.config, events, win_rates),
-    }
-    summary = keeper.save_all(summary)
+    with held_signals() as interrupted:
+        try:
+            _train(contest, keeper, events, on_event, lambda: interrupted() or stop())
+            with interrupted.let_through():
+                win_rates = contest.win_rates()
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except FloatingPointError as error:
+            status, problem = "diverged", str(error)
+        except WriteError as error:
+            status, problem = "failed", keeper.with_remedy(error)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            status = "failed"
+            problem = f"{contest.reference.device} has run out of memory; {REMEDY}."
+        summary = {
+            "status": status,
+            "problem": problem,
+            "trained_on_held_out": contest.trained_on_held_out,
+            "report": contest.report,
+            **summarize(contest.config, events, win_rates),
+        }
+        summary = keeper.save_all(summary)
     return RaceResult(
         contest.config, events, summary, contest.models, contest.reference, contest.tokenizer
     )
@@ -172,14 +180,19 @@ def _train(
         keeper.keep_events(step_events)
         for method, event in step_events.items():
             on_event(method, event)
-        if interrupted() or stop():
+        if stop():
             raise KeyboardInterrupt
         keeper.keep_models()
 
-    with held_signals() as interrupted:
-        keeper.take_snapshot()
-        contest.train(emit)
-        keeper.at_rest = True
+    keeper.take_snapshot()
+    contest.train(emit)
+    keeper.at_rest = True
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the computer itself, has no memory left: torch says it in two ways."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "allocate memory" in str(error)
 
 
 def summarize(

@@ -34,11 +34,11 @@ def resume(
         InputError: there is no run, it has diverged, another process is writing it, or its data or
             model are no longer what they were.
     """
+    folder = RunFolder.open(path)
+    summary = folder.summary() or {}
+    if summary.get("status") == "finished" and "report" in summary:
+        return _load(folder, summary)
     with reopen_run(path) as writer:
-        folder = writer.folder
-        summary = folder.summary() or {}
-        if summary.get("status") == "finished":
-            return _load(folder, summary)
         if summary.get("status") == "diverged":
             raise InputError(
                 f"{folder.path}: {summary.get('problem')} Resumed, it would diverge again."
@@ -48,8 +48,11 @@ def resume(
         state = writer.load_state()
         if state:
             contest.restore(state)
+        writer.reopen()
         events = writer.keep_steps(contest.step)
-        note(f"{folder.path}: going on at step {contest.step} of {contest.config.steps}.")
+        steps = contest.config.steps
+        where = f"going on at step {contest.step} of {steps}"
+        note(f"{folder.path}: {where if contest.step <= steps else 'all steps are done'}.")
         for method, event in _in_order(events):
             on_event(method, event)
         return carry_out(contest, writer, events, on_event=on_event, note=note)
@@ -77,16 +80,26 @@ def _in_order(events: Mapping[str, list[Event]]) -> Iterator[tuple[str, Event]]:
 def _same_race(folder: RunFolder) -> Race:
     """The race that a run folder's config.json tells of, as it was before its first step."""
     settings, start = _start(folder)
-    train, test = folder.pairs
-    if train.is_file():
-        data = {"splits": read_splits(train, test)}
-    else:
-        data = {"data": folder.source(settings.data)}
-    if folder.config().get("engine", "own") == "trl":
-        from adadpo_mini.trl_engine import TrlRace
+    config, (train, test) = folder.config(), folder.pairs
+    kept = settings.data == "rows" and train.is_file()
+    data = {"splits": read_splits(train, test)} if kept else {"data": folder.source(settings.data)}
+    race = _kind_of_race(config)(settings, start=start, **data)
+    if kept:  # how they were found is known no more
+        race.report = config.get("report")
+        race.trained_on_held_out = config.get("trained_on_held_out", race.trained_on_held_out)
+    return race
 
-        return TrlRace(settings, start=start, **data)
-    return Race(settings, start=start, **data)
+
+def _kind_of_race(config: dict) -> type[Race]:
+    if config.get("engine", "own") == "own":
+        return Race
+    try:
+        from adadpo_mini.trl_engine import TrlRace
+    except ImportError as error:
+        raise InputError(
+            "the engine trl is not installed: pip install 'adadpo-mini[trl]'."
+        ) from error
+    return TrlRace
 
 
 def _load(folder: RunFolder, summary: dict) -> RaceResult:

@@ -8,9 +8,10 @@ there. A lock keeps a second writer out.
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.files import (
@@ -47,8 +48,8 @@ class RunWriter:
         folder: the run, for reading.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, methods: Sequence[str]) -> None:
+        self.folder, self._methods = folder, methods
         self._saved, self._pause = time.monotonic(), SOONEST
 
     def append(self, events: Mapping[str, Event]) -> None:
@@ -104,9 +105,9 @@ class RunWriter:
             self._pause = float("inf")
             return (
                 f"{self.folder.path}: too little room on the disk to keep the state of training "
-                f"({in_words(state.num_bytes)}); killed, the race would start again."
+                f"({in_words(state.num_bytes)}); a kill would lose what is computed from now on."
             )
-        for method in self.folder.config()["methods"]:
+        for method in self._methods:
             if (metrics := self.folder.metrics(method)).is_file():
                 to_disk(metrics)  # no state without the events that led to it
         with replaced_file(self.folder.path / STATE) as partial:
@@ -133,13 +134,13 @@ class RunWriter:
         Raises:
             InputError: some of those before are missing.
         """
-        methods = self.folder.config()["methods"]
+        methods = self._methods
         kept: dict[str, list[Event]] = {}
         for method in methods:
             file = self.folder.metrics(method)
             drop_torn_end(file)
-            lines = file.read_bytes().splitlines(keepends=True)[:count] if count else []
             if file.is_file():
+                lines = file.read_bytes().splitlines(keepends=True)[:count]
                 with writing(file):
                     os.truncate(file, sum(map(len, lines)))
         for method, events in self.folder.events().items():
@@ -150,6 +151,12 @@ class RunWriter:
                 )
             kept[method] = events
         return {method: kept.get(method, []) for method in methods}
+
+    def reopen(self) -> None:
+        """Take the summary away: until there is another one, the race goes on."""
+        file = self.folder.path / "summary.json"
+        with writing(file):
+            file.unlink(missing_ok=True)
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Write the summary, after everything else; a finished run needs its state no more."""
@@ -170,7 +177,7 @@ def check_free(path: str | Path) -> Path:
         if (path / "config.json").exists() or any(path.glob("*/metrics.jsonl")):
             raise InputError(
                 f"{path}: already holds a run; give another folder, delete it, or go on with it: "
-                f"adadpo-mini resume {path}"
+                f"adadpo-mini resume {quote(str(path))}"
             )
     check_can_write(path / "config.json")
     return path
@@ -196,7 +203,7 @@ def create_run(
     check_can_write(path, needed)
     with _lock(path):
         check_free(path)  # once more, now that nobody else can make it
-        writer = RunWriter(RunFolder(path))
+        writer = RunWriter(RunFolder(path), list(config["methods"]))
         if pairs:
             writer.save_pairs(*pairs)
         settings = {**config, "made_with": versions(), "started_in": str(Path.cwd())}
@@ -214,7 +221,7 @@ def reopen_run(path: str | Path) -> Iterator[RunWriter]:
     folder = RunFolder.open(path)
     with _lock(folder.path):
         remove_partials(folder.path)
-        yield RunWriter(folder)
+        yield RunWriter(folder, folder.config()["methods"])
 
 
 def _lock(path: Path):

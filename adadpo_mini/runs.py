@@ -15,9 +15,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.files import is_locked, user_path
@@ -85,11 +87,16 @@ class RunFolder:
     @property
     def status(self) -> str:
         """finished, interrupted, diverged or failed, as the summary says; without one, running if
-        a process is writing to the folder, else interrupted."""
-        if self.is_being_written():
-            return "running"
-        status = (self.summary() or {}).get("status")
-        return status if status in ENDINGS else "interrupted"
+        a process is writing to the folder, else interrupted.
+
+        Raises:
+            InputError: summary.json is damaged.
+        """
+        summary = self.summary()
+        if summary is not None:
+            status = summary.get("status")
+            return status if status in ENDINGS else "interrupted"
+        return "running" if self.is_being_written() else "interrupted"
 
     def is_being_written(self) -> bool:
         """Whether a process holds the folder's lock."""
@@ -110,6 +117,8 @@ class RunFolder:
             (method, event) in the order of the race, and the cursor for the next call.
         """
         found, ends = [], {}
+        if self.is_stale(cursor):
+            cursor = {}
         # Backwards: what is written last is read first, so that nothing is read before its turn.
         for place, method in reversed([*enumerate(self.config()["methods"])]):
             events, ends[method] = self._read_on(method, cursor.get(method, 0))
@@ -117,12 +126,26 @@ class RunFolder:
         found.sort(key=lambda item: item[:2])
         return [(method, event) for _, _, method, event in found], ends
 
+    def is_stale(self, cursor: Cursor) -> bool:
+        """Whether events that a reader has seen were cut off since, because the race was resumed
+        from an earlier step; what is read next then begins at the start."""
+        return any(not self._ends_line(method, end) for method, end in cursor.items() if end)
+
+    def _ends_line(self, method: str, end: int) -> bool:
+        with _reading(self.metrics(method)) as stream:
+            stream.seek(end - 1)
+            return stream.read(1) == b"\n"
+
+    def is_there(self) -> bool:
+        """Whether the folder holds a run, still."""
+        return (self.path / "config.json").is_file()
+
     def recent(self, method: str) -> list[Event]:
         """The last few events of a method, read without the rest of its file."""
         file = self.metrics(method)
         if not file.is_file():
             return []
-        with file.open("rb") as stream:
+        with _reading(file) as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - TAIL))
             lines = stream.read().split(b"\n")
@@ -133,7 +156,7 @@ class RunFolder:
         file = self.metrics(method)
         if not file.is_file():
             return [], 0
-        with file.open("rb") as stream:
+        with _reading(file) as stream:
             stream.seek(start)
             text = stream.read()
         whole = text[: text.rfind(b"\n") + 1]
@@ -175,7 +198,7 @@ class RunFolder:
     def source(self, name: str) -> str:
         """A data set or model as config.json names it, relative paths seen from where the race
         began."""
-        began = Path(self.config().get("started_in", "."))
+        began = Path(str(self.config().get("started_in", ".")))
         if name in (*SETS, TOY) or not (began / name).exists():
             return name
         return str(began / name)
@@ -199,7 +222,7 @@ def read_splits(train: Path, test: Path) -> tuple[Pairs, Pairs]:
         try:
             lines = file.read_text(encoding="utf-8").split("\n")[:-1]
             rows = tuple(json.loads(line) for line in lines)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file}: is damaged ({error}); race again.") from error
         sides.append(Pairs(rows, tuple(f"{file}, line {i}" for i in range(1, len(rows) + 1))))
     return sides[0], sides[-1]
@@ -207,8 +230,10 @@ def read_splits(train: Path, test: Path) -> tuple[Pairs, Pairs]:
 
 def list_runs(root: Path) -> list[RunFolder]:
     """The runs in a folder, the newest first: a run is a folder with a config.json in it."""
-    found = root.glob("*/config.json") if root.is_dir() else ()
-    dated = [(config.stat().st_mtime, config.parent) for config in found]
+    dated = []
+    for config in root.glob("*/config.json") if root.is_dir() else ():
+        with suppress(OSError):  # it was deleted just now
+            dated.append((config.stat().st_mtime, config.parent))
     return [RunFolder(path) for _, path in sorted(dated, reverse=True)]
 
 
@@ -223,6 +248,15 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[BinaryIO]:
+    try:
+        with file.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}).") from error
 
 
 def _parse_event(line: bytes, file: Path) -> Event:

@@ -2,37 +2,73 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
+HURRY = 1.0  # seconds; what comes sooner after the first is the same wish
+
+
+class HeldSignals:
+    """Interruptions that were noted instead of raised; called, it says whether there are any.
+
+    Args:
+        insist: whether another one, a second later or more, raises KeyboardInterrupt at once.
+    """
+
+    def __init__(self, insist: bool = True) -> None:
+        self._insist, self._first = insist, 0.0
+        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+        here = threading.current_thread() is threading.main_thread()  # others hear of no signal
+        found = {number: signal.getsignal(number) for number in numbers if here}
+        self._before = {n: handler for n, handler in found.items() if callable(handler)}
+
+    def __call__(self) -> bool:
+        return self._first > 0
+
+    def _note(self, signum: int, frame: object) -> None:
+        now = time.monotonic()
+        if self._first and self._insist and now - self._first > HURRY:
+            raise KeyboardInterrupt
+        self._first = self._first or now
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Note interruptions until the block ends."""
+        self._set(dict.fromkeys(self._before, self._note))
+        try:
+            yield
+        finally:
+            self._set(self._before)
+
+    @contextmanager
+    def let_through(self) -> Iterator[None]:
+        """Within `hold`: interruptions, those noted before included, raise KeyboardInterrupt."""
+        self._set(self._before)
+        try:
+            if self():
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._set(dict.fromkeys(self._before, self._note))
+
+    @staticmethod
+    def _set(handlers: dict[int, Callable]) -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def held_signals(insist: bool = True) -> Iterator[Callable[[], bool]]:
+def held_signals(insist: bool = True) -> Iterator[HeldSignals]:
     """Note an interruption instead of raising KeyboardInterrupt; yields what tells of one.
 
     A signal that would end the process, because nobody handles it, still does.
 
     Args:
-        insist: a second interruption raises KeyboardInterrupt at once; else all are held back.
+        insist: another interruption, a second later or more, raises KeyboardInterrupt at once;
+            else all are held back.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # signals never reach other threads
-        return
-    noted: list[int] = []
-
-    def note(signum: int, frame: object) -> None:
-        if noted and insist:
-            raise KeyboardInterrupt
-        noted.append(signum)
-
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = {n: signal.getsignal(n) for n in numbers if callable(signal.getsignal(n))}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(noted)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    held = HeldSignals(insist)
+    with held.hold():
+        yield held

@@ -1,6 +1,7 @@
 """Tables for documents: a sweep's results in Markdown, written between two markers."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,19 +21,7 @@ def sets_table(path: Path) -> str:
             measured.
     """
     rows = closing_rows(read_measurements(path), "sets")
-    settings = {
-        tuple(row[name] for name in ("steps", "batch_size", "beta", "learning_rate"))
-        for row in rows
-    }
-    counts = {(row["data"], row["method"]): 0 for row in rows}
-    for row in rows:
-        counts[row["data"], row["method"]] += 1
-    whole = len({data for data, _ in counts}) * len({method for _, method in counts})
-    if len(settings) != 1 or len(counts) != whole or len(set(counts.values())) != 1:
-        raise InputError(
-            f"{path}: its runs differ in settings, or some are missing; finish "
-            "`adadpo-mini sweep sets`, or start it anew in another file."
-        )
+    caption = _caption(rows, path)
 
     def estimate(name: str, method: str, column: str) -> Estimate:
         mine = [row for row in rows if row["data"] == name and row["method"] == method]
@@ -51,21 +40,32 @@ def sets_table(path: Path) -> str:
     def win_rate(name: str, method: str) -> str:
         return estimate(name, method, "win_rate").text(".2f")
 
+    tables = (_grid(rows, "Δchosen / Δrejected", shifts), _grid(rows, "win rate", win_rate))
+    return "\n".join([*tables[0], "", *tables[1], "", caption])
+
+
+def _caption(rows: Sequence[Row], path: Path) -> str:
+    """What was run; raises InputError unless every set and method has runs of the same kind."""
+    settings = {
+        tuple(row[name] for name in ("steps", "batch_size", "beta", "learning_rate"))
+        for row in rows
+    }
+    counts = Counter((row["data"], row["method"]) for row in rows)
+    whole = len({data for data, _ in counts}) * len({method for _, method in counts})
+    if len(settings) != 1 or len(counts) != whole or len(set(counts.values())) != 1:
+        raise InputError(
+            f"{path}: its runs differ in settings, or some are missing; finish "
+            "`adadpo-mini sweep sets`, or start it anew in another file."
+        )
     [(steps, batch_size, beta, learning_rate)] = settings
-    return "\n".join(
-        [
-            *_grid(rows, "Δchosen / Δrejected", shifts),
-            "",
-            *_grid(rows, "win rate", win_rate),
-            "",
-            f"{steps:.0f} steps of {batch_size:.0f} pairs, β = {beta:g}, learning rate "
-            f"{learning_rate:g}, {min(counts.values())} seeds (of the pairs' order and of the "
-            "sampled answers). Δ: change of the mean log-prob of held-out completions against the "
-            "reference, nats per completion. Win rate: against the reference's answers to held-out "
-            "prompts, by the exact judge, ties count half. Both on the first 32 held-out pairs. "
-            "All: mean ± half of the 95 % t interval over seeds; it says nothing of other prompts "
-            "or another base model.",
-        ]
+    return (
+        f"{steps:.0f} steps of {batch_size:.0f} pairs, β = {beta:g}, learning rate "
+        f"{learning_rate:g}, {min(counts.values())} seeds (of the pairs' order and of the "
+        "sampled answers). Δ: change of the mean log-prob of held-out completions against the "
+        "reference, nats per completion. Win rate: against the reference's answers to held-out "
+        "prompts, by the exact judge, ties count half. Both on the first 32 held-out pairs. "
+        "All: mean ± half of the 95 % t interval over seeds; it says nothing of other prompts "
+        "or another base model."
     )
 
 

@@ -65,8 +65,10 @@ class TrlRace(Race):
         with tempfile.TemporaryDirectory() as scratch, _quiet(), threads:
             trainer = self._trl_trainer(scratch, emit)
             trainer.remove_callback(PrinterCallback)  # standard output is for the summary
-            trainer.train()
-        trainer.model.eval()
+            try:
+                trainer.train()
+            finally:
+                trainer.model.eval()
 
     def state(self) -> TrainingState:
         """As a race's, with the state of the optimizer that TRL drives."""
@@ -134,7 +136,7 @@ class TrlRace(Race):
             train_sampling_strategy="sequential",
             seed=config.seed % 2**32,
             max_length=None,
-            eval_on_start=self.step == 0 or self.step % config.eval_every == 0,
+            eval_on_start=self.step % config.eval_every == 0 or self.step == config.steps,
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",

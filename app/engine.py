@@ -32,6 +32,7 @@ class LiveRun(Run):
         super().__init__(folder)
         self._settings = settings
         self._status, self._problem = "preparing", ""
+        self.notes: list[str] = []
         self._stop = threading.Event()
         self._seen = time.monotonic()
         self._resting = threading.Lock()  # free while no method is in the middle of a step
@@ -89,6 +90,7 @@ class LiveRun(Run):
                     race,
                     out=self.folder.path,
                     stop=self._between_steps,
+                    note=self.notes.append,
                     started_by=PAGE,
                 )
             self._problem, self._status = result.summary["problem"] or "", result.summary["status"]
@@ -121,7 +123,7 @@ class Engine:
         self.root = root
         self._runs: dict[str, LiveRun] = {}
         self._loaded: OrderedDict[tuple, ChatModels] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         self._toy = None
         self._warm: threading.Thread | None = None
         self._warm_lock = threading.Lock()
@@ -200,18 +202,29 @@ class Engine:
         kept = (run.folder.path / "summary.json").is_file()
         if kept and run.status != "failed":
             with self._lock:
-                del self._runs[run.id]
+                self._runs.pop(run.id, None)
 
     def get(self, run_id: str | None) -> Run | None:
         """The run of that id, None if there is none (any more)."""
-        name = run_id or ""
-        if name in self._runs:
-            return self._runs[name]
+        name = run_id if isinstance(run_id, str) else ""
+        found = self._runs.get(name)
+        if found is not None:
+            return found
         # Ids come from browsers: only a name is taken, never a path.
-        if not name.strip(".") or Path(name).name != name or "\0" in name:
+        if not name.strip(".") or Path(name).name != name or "\0" in name or len(name) > 200:
             return None
         folder = RunFolder(self.root / name)
         return StoredRun(folder) if (folder.path / "config.json").is_file() else None
+
+    def live_runs(self) -> list[LiveRun]:
+        """The races that train in this process, those in preparation included."""
+        with self._lock:
+            return [run for run in self._runs.values() if run.live]
+
+    def readable(self, run_id: str | None) -> Run | None:
+        """`get`, but None for a run whose folder is damaged."""
+        found = self.get(run_id)
+        return None if isinstance(found, StoredRun) and not _is_whole(found.folder) else found
 
     def latest(self) -> Run | None:
         """The newest run, None before the first."""
@@ -234,7 +247,7 @@ class Engine:
         if not isinstance(run, StoredRun):
             model, tokenizer = self.start_model()
             return ChatModels({"reference": model}, tokenizer)
-        with self._lock:
+        with self._loading:
             key = run.version
             if key not in self._loaded:
                 self._loaded[key] = run.load_models(self.start_model)
@@ -246,8 +259,9 @@ class Engine:
 
 def _is_whole(folder: RunFolder) -> bool:
     """Whether a run can be read: a damaged one is not offered to everybody who opens the page."""
+    run = StoredRun(folder)
     try:
-        folder.config(), folder.status, folder.events_since({})
+        run.settings, run.status, run.recent()
     except InputError:
         return False
     return True

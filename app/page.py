@@ -7,8 +7,7 @@ from pathlib import Path
 import gradio as gr
 import plotly
 
-from adadpo_mini.runs import list_runs
-from app.engine import Engine, LiveRun
+from app.engine import Engine
 from app.runs import writable_root
 from app.tabs import chat, train
 
@@ -82,8 +81,7 @@ def serve(
 
 def _stop_races(engine: Engine) -> None:
     """Stop the races of this server, and wait until they have written what they have learned."""
-    found = [engine.get(folder.path.name) for folder in list_runs(engine.root)]
-    own = [run for run in found if isinstance(run, LiveRun) and run.live]
+    own = engine.live_runs()
     for run in own:
         run.stop()
     deadline = time.monotonic() + SAVING

@@ -4,7 +4,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
@@ -96,7 +97,9 @@ class StoredRun(Run):
 
     @property
     def settings(self) -> dict:
-        return {**RaceConfig().as_dict(), **self.folder.config()}
+        config, known = self.folder.config(), {field.name for field in fields(RaceConfig)}
+        settings = RaceConfig(**{name: v for name, v in config.items() if name in known})
+        return {**settings.as_dict(), "started_by": config.get("started_by")}
 
     @property
     def status(self) -> str:
@@ -110,7 +113,8 @@ class StoredRun(Run):
     def version(self) -> tuple:
         """Changes whenever the models on the disk do."""
         folders = [self.folder.model(method) for method in self.methods]
-        return (self.id, *(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders))
+        newest = [tuple(self.folder.snapshots(method)[-1:]) for method in self.methods]
+        return (self.id, *(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders), *newest)
 
     def load_models(self, toy: Callable[[], tuple]) -> ChatModels:
         """The reference, and the models that training left; of a killed race, the last snapshots.
@@ -179,4 +183,8 @@ def _is_own(run: RunFolder) -> bool:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = 0
+    with suppress(OSError):  # somebody else is deleting it
+        for file in folder.rglob("*"):
+            size += file.stat().st_size if file.is_file() else 0
+    return size

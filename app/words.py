@@ -1,7 +1,10 @@
 """What the page says in words."""
 
 from adadpo_mini.figures import LABELS
+from adadpo_mini.trainer import Event
 from app.runs import PAGE, Run
+
+SAID = ("eval_shift/chosen", "eval_shift/rejected", "eval_rewards/accuracies")
 
 
 def status(run: Run | None) -> str:
@@ -11,7 +14,7 @@ def status(run: Run | None) -> str:
     state, settings = run.status, run.settings
     total, step = settings["steps"], run.step
     if state in ("failed", "diverged"):
-        return f"**The race failed.** {run.problem}"
+        return f"**The race {state}.** {run.problem}"
     if state == "preparing":
         return "Preparing the pairs and the models …"
     running = "All steps done; judging the answers" if step == total else f"Step {step} of {total}"
@@ -34,13 +37,18 @@ def whose(run: Run) -> str:
     return f"This race was not started on a page; it is read from the folder {run.id}."
 
 
+def is_measured(event: Event) -> bool:
+    """Whether an event has what is drawn and told of it."""
+    return "eval_loss" in event and all(isinstance(event.get(name), (int, float)) for name in SAID)
+
+
 def describe_shifts(run: Run) -> list[str]:
     """A sentence for each method about its last held-out measurement."""
     latest = {
         method: event
         for method, events in run.recent().items()
         for event in events
-        if "eval_loss" in event
+        if is_measured(event)
     }
     return [
         f"**{LABELS.get(method, method)}**: the chosen answers "

@@ -7,11 +7,14 @@ folder they are in.
 import json
 import logging
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -824,8 +827,6 @@ def test_the_page_refuses_where_it_cannot_be_served(arguments, word):
 
 
 def test_the_page_refuses_a_port_that_is_taken():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [*SERVE, "--port", port]
@@ -835,3 +836,27 @@ def test_the_page_refuses_a_port_that_is_taken():
         f"python -m app: cannot listen on 127.0.0.1:{port}; if something runs there already, give "
         "another port with --port."
     ]
+
+
+@posix
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+def test_the_page_finds_a_free_port_tells_it_and_ends_with_one_line(host, tmp_path):
+    pytest.importorskip("gradio")
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    server = subprocess.Popen(
+        [*SERVE, "--host", host, "--port", "0", "--runs", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        told = server.stdout.readline()
+        url = re.search(r"http://\S+:\d+", told)[0]
+        assert url.startswith("http://[::1]:" if host == "::1" else f"http://{host}:")
+        assert urllib.request.urlopen(url, timeout=30).status == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.communicate(timeout=60) == ("", "python -m app: interrupted.\n")
+    finally:
+        server.kill()
+    assert server.returncode == 130

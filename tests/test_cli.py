@@ -161,6 +161,15 @@ def test_the_closing_table_has_each_number_in_its_column(capsys):
     assert rows[1] == ["dpo", "9", "-1.2", "-20.5", "0.75", "3.50", "0.62"]
 
 
+def test_what_was_no_number_is_a_dash_in_the_closing_table(capsys):
+    """As in a summary that was read from a file, where JSON has null."""
+    row = {"steps": 9, "delta_chosen": None, "delta_rejected": -1.0, "win_rate": None}
+    summary = {"data": "tone", "seed": 0, "status": "finished", "trained_on_held_out": False}
+    closing_table({**summary, "methods": {"dpo": row}}, None)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "dpo" in line]
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["dpo", "9", "–", "-1.0", *"–––"]
+
+
 def test_brackets_in_a_prompt_are_text(tiny, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"model": str(tiny), "methods": []}))
     assert main(["chat", str(tmp_path), "--prompt", "[/b] [red]hi"]) == 0

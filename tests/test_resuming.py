@@ -102,6 +102,19 @@ def test_an_interrupted_and_then_killed_race_ends_bit_equal(settings, begin, tmp
     assert not (out / "state.safetensors").exists()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("step", [1, 4, STEPS - 1])
+def test_under_trl_it_does_not_matter_where_a_race_was_interrupted(step, begin, tmp_path):
+    pytest.importorskip("trl")
+    from adadpo_mini.trl_engine import train_with_trl
+
+    more = {"methods": ("adadpo",), "engine": train_with_trl, "eval_every": 5}
+    begin(out=tmp_path / "unbroken", **more)
+    begin(out=tmp_path / "run", on_event=stop_at(step, KeyboardInterrupt()), **more)
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "unbroken")
+
+
 @pytest.mark.parametrize("more", [{}, {"lora_rank": 2}], ids=["whole", "lora"])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_race_under_trls_trainer_is_resumed_bit_equal_too(more, begin, tmp_path, monkeypatch):
@@ -138,7 +151,7 @@ def test_an_interruption_after_the_last_step_needs_no_more_training(begin, tmp_p
     interrupted_while_judging(tmp_path / "run", monkeypatch)
     said = []
     assert resume(tmp_path / "run", note=said.append).summary["status"] == "finished"
-    assert "going on at step 9 of 8" in said[-1]
+    assert "all steps are done" in said[-1]
     assert_same(tmp_path / "run", tmp_path / "unbroken")
 
 
@@ -201,6 +214,69 @@ def test_what_cannot_be_resumed_is_told(begin, tmp_path, tiny):
     assert begin(out=diverged, learning_rate=1e6).summary["status"] == "diverged"
     with pytest.raises(InputError, match="diverge again"):
         resume(diverged)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_two_interruptions_at_once_are_one_wish(begin, tmp_path):
+    def hurry(method, event):
+        if event["step"] == 3:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    result = begin(out=tmp_path / "run", on_event=hurry)
+    assert result.summary["status"] == "interrupted"
+    assert (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_while_it_goes_on_a_resumed_race_says_nothing_of_its_last_end(begin, tmp_path):
+    out = tmp_path / "run"
+    begin(out=out, on_event=stop_at(2, KeyboardInterrupt()))
+    assert RunFolder(out).status == "interrupted"
+    seen = []
+
+    def look(method, event):
+        if event["step"] == 5:
+            seen.append((RunFolder(out).status, RunFolder(out).summary()))
+            raise Crash
+
+    with pytest.raises(Crash):
+        resume(out, on_event=look)
+    assert seen == [("running", None)] and RunFolder(out).summary() is None
+
+
+def test_a_reader_begins_again_where_a_resume_cut_events_off(begin, tmp_path):
+    out = tmp_path / "run"
+    begin(out=out, on_event=stop_at(2, KeyboardInterrupt()))
+    with pytest.raises(Crash):
+        resume(out, on_event=stop_at(6, Crash()))
+    folder = RunFolder(out)
+    _, cursor = folder.events_since({})
+    assert not folder.is_stale(cursor)
+    with pytest.raises(Crash):
+        resume(out, on_event=stop_at(4, Crash()))
+    assert folder.is_stale(cursor)
+    events, _ = folder.events_since(cursor)
+    assert [event["step"] for method, event in events if method == "dpo"] == [0, 1, 2, 3, 4]
+
+
+def test_what_became_of_rows_is_told_after_a_resume_too(tiny, tmp_path):
+    rows = [*load_pairs("swap")[:14], *load_pairs("swap")[:3]]
+    settings = {"model": str(tiny), "steps": 2, "batch_size": 4, "eval_pairs": 2}
+    whole = race(rows, **settings)
+    race(rows, out=tmp_path / "run", on_event=stop_at(1, KeyboardInterrupt()), **settings)
+    assert "14 of 17" in resume(tmp_path / "run").summary["report"] == whole.summary["report"]
+
+
+def test_other_held_out_pairs_are_found_out(tiny, tmp_path):
+    out = tmp_path / "run"
+    settings = {"model": str(tiny), "steps": 2, "batch_size": 4, "eval_pairs": 1}
+    rows = list(load_pairs("swap")[:40])
+    race(rows, out=out, on_event=stop_at(1, KeyboardInterrupt()), **settings)
+    test = RunFolder(out).pairs[1]
+    lines = test.read_text().splitlines()
+    test.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
+    with pytest.raises(InputError, match="no longer those"):
+        resume(out)
 
 
 def test_a_finished_race_is_loaded_as_it_is(begin, tmp_path):

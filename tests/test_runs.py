@@ -56,7 +56,7 @@ def test_events_and_config_come_back_as_they_were(finished):
     stored = RunFolder(folder)
     assert stored.events() == result.events
     config = stored.config()
-    about = {"fingerprint", "made_with", "started_in"}
+    about = {"fingerprint", "made_with", "started_in", "report", "trained_on_held_out"}
     assert {name: config[name] for name in config.keys() - about} == {
         **result.config.as_dict(), "prompt_form": "{}\n"
     }  # fmt: skip

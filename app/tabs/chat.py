@@ -130,7 +130,7 @@ def build(engine: Engine, watched) -> None:
         try:
             for answers in stream_answers(models, here.tokenizer, text, **sampling):
                 yield turns(answers, final=False)
-        except FloatingPointError as problem:
+        except (FloatingPointError, InputError) as problem:
             raise gr.Error(str(problem), print_exception=False) from problem
         yield turns(answers, final=True)
 

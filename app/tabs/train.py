@@ -10,7 +10,7 @@ from adadpo_mini.figures import LABELS, trajectory_figure
 from adadpo_mini.runs import Cursor
 from adadpo_mini.toyworld.sets import SETS
 from app import words
-from app.engine import Engine
+from app.engine import Engine, LiveRun
 from app.runs import Run
 
 LIVE_PLOT_JS = (Path(__file__).parents[1] / "static" / "live_plot.js").read_text(encoding="utf-8")
@@ -36,12 +36,11 @@ def feed_since(run: Run | None, cursor: Cursor) -> tuple[str, Cursor]:
     """
     if run is None:
         return json.dumps({"run": None}), {}
+    if run.folder.is_stale(cursor):
+        cursor = {}  # the chart is drawn anew
     events, end = run.events_since(cursor)
-    points = [
-        [method, *(event[name] for name in SENT)]
-        for method, event in events
-        if "eval_loss" in event
-    ]
+    measured = [(method, event) for method, event in events if words.is_measured(event)]
+    points = [[method, *(event[name] for name in SENT)] for method, event in measured]
     begin = sum(cursor.values())
     message = {"run": run.id, "from": begin, "to": sum(end.values()), "points": points}
     if begin == 0:
@@ -113,7 +112,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
             live, (message, end) = False, feed_since(None, {})
             text = f"**This run cannot be read.** {problem}"
         changed = message if seen != end or not any(seen.values()) else gr.skip()
-        own_live = live and run.id == own
+        own_live = live and run.id == own and isinstance(run, LiveRun)
         return (
             changed,
             end,
@@ -125,7 +124,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
 
     def on_start(own, *values):
         run = engine.get(own)
-        if run is None or not run.live:  # a second click changes nothing
+        if not (isinstance(run, LiveRun) and run.live):  # a second click changes nothing
             names = ("data", "methods", "beta", "learning_rate", "steps", "seed")
             given = dict(zip(names, values, strict=True))
             empty = [name for name, value in given.items() if value is None]
@@ -151,7 +150,7 @@ def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> No
 
     def on_load(own):
         """A fresh or reloaded page: the race this browser started, or else the newest one."""
-        run = engine.get(own) or engine.latest()
+        run = engine.readable(own) or engine.latest()
         shown = [gr.skip()] * len(settings)
         if run is not None:
             names = ("data", "methods", "beta", "learning_rate", "steps", "seed")
