@@ -5,15 +5,15 @@ from contextlib import contextmanager
 
 import torch
 
-LARGE = 10_000_000  # weights; a step of a smaller model is over before a second thread has begun
+LARGE = 10_000_000  # weights; with fewer, a second thread gains a fifth of a step's time at most
 
 
 def choose_threads(parameters: int, methods: int) -> int:
     """Threads for each method, where nobody has said how many.
 
-    All methods train at the same time, so that together they use the cores once. A small model's
-    operations are too short to be shared out, so it gets one thread however many cores there are;
-    `make bench` measures both.
+    All methods train at the same time, so that together they use the cores once. A small model
+    gets one thread however many cores there are: more gain little, and its numbers then do not
+    depend on the machine's cores. `make bench` measures both.
 
     Args:
         parameters: weights of the model.
