@@ -95,7 +95,7 @@ def chat(arguments: Namespace) -> int:
     loaded."""
     from adadpo_mini.console import chat_once
     from adadpo_mini.generate import check_sampling
-    from adadpo_mini.models import load_model, same_vocabulary
+    from adadpo_mini.models import same_vocabulary
     from adadpo_mini.runs import RunFolder, to_json
     from adadpo_mini.templates import LINE, check_form
 
@@ -106,11 +106,10 @@ def chat(arguments: Namespace) -> int:
     ask["form"] = config.get("prompt_form", LINE)
     check_form(ask["form"], f"{folder.path / 'config.json'}: prompt_form")
     prompts = _typed() if arguments.prompt is None else [arguments.prompt]
-    how = {name: config[name] for name in ("device", "dtype") if name in config}
-    reference, tokenizer = load_model(folder.source(config["model"]), **how)
+    reference, tokenizer = folder.load()
     models = {"reference": reference}
     for method in config["methods"]:
-        models[method], _ = load_model(folder.check_model(method, arguments.step), **how)
+        models[method], _ = folder.load(folder.check_model(method, arguments.step))
     same_vocabulary(models, folder.path)
     as_json = arguments.json and arguments.prompt is not None
     for prompt in prompts:

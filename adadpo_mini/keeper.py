@@ -29,7 +29,8 @@ def snapshot_steps(steps: int, every: int) -> list[int]:
 
 
 def affordable_every(steps: int, every: int, size: int, room: float) -> int:
-    """How often snapshots can be taken: every so many steps as wished, or a multiple of it.
+    """How often snapshots can be taken: every so many steps as wished, or a multiple
+    of it, and at most at both ends.
 
     Args:
         every: what is wished; 0 for never.
@@ -44,9 +45,8 @@ def affordable_every(steps: int, every: int, size: int, room: float) -> int:
     if not every or 2 * size > room:
         return 0
     multiples = range(every, steps + every, every)
-    return next(
-        (min(m, steps) for m in multiples if len(snapshot_steps(steps, m)) * size <= room), steps
-    )
+    fits = (m for m in multiples if len(snapshot_steps(steps, m)) * size <= room)
+    return min(next(fits), steps)
 
 
 def plan_snapshots(config: RaceConfig, size: int, free: int, note: Note) -> int:

@@ -1,17 +1,14 @@
 """Going on with a race whose process was killed or interrupted."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 
 from adadpo_mini.contest import Race
 from adadpo_mini.errors import InputError
 from adadpo_mini.keeper import Note
-from adadpo_mini.models import load_model
 from adadpo_mini.race import RaceResult, carry_out
 from adadpo_mini.run_writer import reopen_run, versions
 from adadpo_mini.runs import RunFolder, read_splits
-from adadpo_mini.settings import RaceConfig
 from adadpo_mini.trainer import Event, OnEvent
 
 
@@ -48,8 +45,8 @@ def resume(
         state = writer.load_state()
         if state:
             contest.restore(state)
-        writer.reopen()
         events = writer.keep_steps(contest.step)
+        writer.reopen()
         steps = contest.config.steps
         where = f"going on at step {contest.step} of {steps}"
         note(f"{folder.path}: {where if contest.step <= steps else 'all steps are done'}.")
@@ -79,7 +76,7 @@ def _in_order(events: Mapping[str, list[Event]]) -> Iterator[tuple[str, Event]]:
 
 def _same_race(folder: RunFolder) -> Race:
     """The race that a run folder's config.json tells of, as it was before its first step."""
-    settings, start = _start(folder)
+    settings, start = folder.settings(), folder.load()
     config, (train, test) = folder.config(), folder.pairs
     kept = settings.data == "rows" and train.is_file()
     data = {"splits": read_splits(train, test)} if kept else {"data": folder.source(settings.data)}
@@ -104,15 +101,6 @@ def _kind_of_race(config: dict) -> type[Race]:
 
 def _load(folder: RunFolder, summary: dict) -> RaceResult:
     """The result of a race that is finished."""
-    settings, (reference, tokenizer) = _start(folder)
-    how = {"device": settings.device, "dtype": settings.dtype}
-    models = {method: load_model(folder.model(method), **how)[0] for method in settings.methods}
+    settings, (reference, tokenizer) = folder.settings(), folder.load()
+    models = {method: folder.load(folder.model(method))[0] for method in settings.methods}
     return RaceResult(settings, folder.events(), summary, models, reference, tokenizer)
-
-
-def _start(folder: RunFolder) -> tuple[RaceConfig, tuple]:
-    """The settings of a run, and the (model, tokenizer) that it started from."""
-    config, known = folder.config(), {field.name for field in fields(RaceConfig)}
-    settings = RaceConfig(**{name: value for name, value in config.items() if name in known})
-    model = folder.source(settings.model)
-    return settings, load_model(model, device=settings.device, dtype=settings.dtype)

@@ -134,23 +134,22 @@ class RunWriter:
         Raises:
             InputError: some of those before are missing.
         """
-        methods = self._methods
-        kept: dict[str, list[Event]] = {}
-        for method in methods:
+        for method in self._methods:
             file = self.folder.metrics(method)
             drop_torn_end(file)
             if file.is_file():
                 lines = file.read_bytes().splitlines(keepends=True)[:count]
                 with writing(file):
                     os.truncate(file, sum(map(len, lines)))
-        for method, events in self.folder.events().items():
-            if [event.get("step") for event in events] != list(range(count)):
+        found = self.folder.events()
+        kept = {method: found.get(method, []) for method in self._methods}
+        for method, events in kept.items():
+            if [event["step"] for event in events] != list(range(count)):
                 raise InputError(
                     f"{self.folder.metrics(method)}: does not hold steps 0 to {count - 1}; "
                     f"delete {STATE}, and the run starts again at step 0."
                 )
-            kept[method] = events
-        return {method: kept.get(method, []) for method in methods}
+        return kept
 
     def reopen(self) -> None:
         """Take the summary away: until there is another one, the race goes on."""

@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +25,7 @@ from adadpo_mini.errors import InputError
 from adadpo_mini.files import is_locked, user_path
 from adadpo_mini.models import TOY
 from adadpo_mini.pairs import Pairs
+from adadpo_mini.settings import RaceConfig
 from adadpo_mini.toyworld.sets import SETS
 from adadpo_mini.trainer import Event
 
@@ -74,6 +75,28 @@ class RunFolder:
         if not isinstance(methods, list) or not all(map(_is_name, methods)):
             raise InputError(f"{file}: methods must be a list of names; the file is damaged.")
         return config
+
+    def settings(self) -> RaceConfig:
+        """The settings alone, checked; fields that this version does not know are left out.
+
+        Raises:
+            InputError: as `config`, or a setting is out of range.
+        """
+        known = {field.name for field in fields(RaceConfig)}
+        return RaceConfig(**{name: v for name, v in self.config().items() if name in known})
+
+    def load(self, folder: str | Path | None = None) -> tuple:
+        """(model, tokenizer) from a folder of this run, such as `model` gives, on the device and in
+        the type that the race had; or, without a folder, the model that the race started from.
+
+        Raises:
+            InputError: it cannot be loaded.
+        """
+        from adadpo_mini.models import load_model
+
+        config = self.config()
+        how = {name: config[name] for name in ("device", "dtype") if name in config}
+        return load_model(self.source(config["model"]) if folder is None else folder, **how)
 
     def summary(self) -> dict | None:
         """How the race ended; None if it has not.

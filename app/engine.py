@@ -32,7 +32,6 @@ class LiveRun(Run):
         super().__init__(folder)
         self._settings = settings
         self._status, self._problem = "preparing", ""
-        self.notes: list[str] = []
         self._stop = threading.Event()
         self._seen = time.monotonic()
         self._resting = threading.Lock()  # free while no method is in the middle of a step
@@ -90,7 +89,7 @@ class LiveRun(Run):
                     race,
                     out=self.folder.path,
                     stop=self._between_steps,
-                    note=self.notes.append,
+                    note=lambda sentence: log.info("race %s: %s", self.id, sentence),
                     started_by=PAGE,
                 )
             self._problem, self._status = result.summary["problem"] or "", result.summary["status"]

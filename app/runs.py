@@ -5,13 +5,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.files import check_can_write, user_path
 from adadpo_mini.runs import Cursor, RunFolder, list_runs
-from adadpo_mini.settings import RaceConfig
 from adadpo_mini.templates import LINE
 from adadpo_mini.trainer import Event
 
@@ -97,9 +96,8 @@ class StoredRun(Run):
 
     @property
     def settings(self) -> dict:
-        config, known = self.folder.config(), {field.name for field in fields(RaceConfig)}
-        settings = RaceConfig(**{name: v for name, v in config.items() if name in known})
-        return {**settings.as_dict(), "started_by": config.get("started_by")}
+        started_by = self.folder.config().get("started_by")
+        return {**self.folder.settings().as_dict(), "started_by": started_by}
 
     @property
     def status(self) -> str:
@@ -125,13 +123,11 @@ class StoredRun(Run):
         Raises:
             InputError: one of them cannot be loaded.
         """
-        from adadpo_mini.models import TOY, load_model
+        from adadpo_mini.models import TOY
 
         config = self.folder.config()
-        how = {name: config[name] for name in ("device", "dtype") if name in config}
-        model = self.folder.source(config["model"])
         plain = config["model"] == TOY and config.get("dtype", "float32") == "float32"
-        reference, tokenizer = toy() if plain else load_model(model, **how)
+        reference, tokenizer = toy() if plain else self.folder.load()
         models = {"reference": reference}
         for method in self.methods:
             folder = self.folder.model(method)
@@ -139,7 +135,7 @@ class StoredRun(Run):
                 kept = self.folder.snapshots(method)
                 folder = self.folder.model(method, kept[-1]) if kept else folder
             if folder.is_dir():
-                models[method], _ = load_model(folder, **how)
+                models[method], _ = self.folder.load(folder)
         return ChatModels(models, tokenizer, config.get("prompt_form", LINE))
 
 
