@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,11 @@ class ChatModels:
     models: dict[str, object]
     tokenizer: object
     form: str = LINE
+
+
+def last_step(recent: Mapping[str, Sequence[Event]]) -> int:
+    """The last step whose events all methods have."""
+    return min((log[-1]["step"] if log else 0 for log in recent.values()), default=0)
 
 
 class Run:
@@ -72,7 +77,7 @@ class Run:
     @property
     def step(self) -> int:
         """The last step whose events are there, of all methods."""
-        return min((log[-1]["step"] if log else 0 for log in self.recent().values()), default=0)
+        return last_step(self.recent())
 
     def events_since(self, cursor: Cursor) -> tuple[list, Cursor]:
         """See `RunFolder.events_since`; nothing before the folder is there."""

@@ -1,8 +1,10 @@
 """What the page says in words."""
 
+from collections.abc import Mapping, Sequence
+
 from adadpo_mini.figures import LABELS
 from adadpo_mini.trainer import Event
-from app.runs import PAGE, Run
+from app.runs import PAGE, Run, last_step
 
 SAID = ("eval_shift/chosen", "eval_shift/rejected", "eval_rewards/accuracies")
 
@@ -12,7 +14,8 @@ def status(run: Run | None) -> str:
     if run is None:
         return "Press **Start** to train a small GPT-2 with DPO and with AdaDPO on the same pairs."
     state, settings = run.status, run.settings
-    total, step = settings["steps"], run.step
+    recent = run.recent()  # read once: this is asked four times a second
+    total, step = settings["steps"], last_step(recent)
     if state in ("failed", "diverged"):
         return f"**The race {state}.** {run.problem}"
     if state == "preparing":
@@ -27,7 +30,7 @@ def status(run: Run | None) -> str:
         f"{settings['data']}, β {settings['beta']:g}, learning rate "
         f"{settings['learning_rate']:g}, seed {settings['seed']}"
     )
-    return "  \n".join([f"{head} ({about}).", *describe_shifts(run)])
+    return "  \n".join([f"{head} ({about}).", *describe_shifts(recent)])
 
 
 def whose(run: Run) -> str:
@@ -42,13 +45,10 @@ def is_measured(event: Event) -> bool:
     return "eval_loss" in event and all(isinstance(event.get(name), (int, float)) for name in SAID)
 
 
-def describe_shifts(run: Run) -> list[str]:
-    """A sentence for each method about its last held-out measurement."""
+def describe_shifts(recent: Mapping[str, Sequence[Event]]) -> list[str]:
+    """A sentence for each method about its last held-out measurement, from its last events."""
     latest = {
-        method: event
-        for method, events in run.recent().items()
-        for event in events
-        if is_measured(event)
+        method: event for method, events in recent.items() for event in events if is_measured(event)
     }
     return [
         f"**{LABELS.get(method, method)}**: the chosen answers "
