@@ -15,7 +15,7 @@ from typing import NoReturn, TextIO
 from adadpo_mini import commands
 from adadpo_mini.errors import InputError
 from adadpo_mini.files import cannot_write, user_path
-from adadpo_mini.signals import NAMES
+from adadpo_mini.signals import NUMBERS
 
 
 class Parser(argparse.ArgumentParser):
@@ -280,8 +280,7 @@ def catch_early() -> None:
 
 def _catch(handler: Callable) -> dict[int, Callable | int]:
     """Have the signals of an interruption call this; returns what was called before."""
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    found = {number: signal.getsignal(number) for number in numbers}
+    found = {number: signal.getsignal(number) for number in NUMBERS}
     before = {n: old for n, old in found.items() if old not in (None, signal.SIG_IGN)}
     for number in before:
         signal.signal(number, handler)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
+NUMBERS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 HURRY = 1.0  # seconds; what comes sooner after the first is the same wish
 
 
@@ -19,9 +20,8 @@ class HeldSignals:
 
     def __init__(self, insist: bool = True) -> None:
         self._insist, self._first = insist, 0.0
-        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
         here = threading.current_thread() is threading.main_thread()  # others hear of no signal
-        found = {number: signal.getsignal(number) for number in numbers if here}
+        found = {number: signal.getsignal(number) for number in NUMBERS if here}
         self._before = {n: handler for n, handler in found.items() if callable(handler)}
 
     def __call__(self) -> bool:

@@ -2,6 +2,7 @@
 
 import atexit
 import copy
+import logging
 import os
 import shutil
 import tempfile
@@ -38,6 +39,18 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def transformers_says():
+    """What transformers logs. It writes to the stderr of the process, which capsys does not see;
+    caplog would see it, but also what any other library says meanwhile."""
+    messages = []
+    listener = logging.Handler()
+    listener.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(listener)
+    yield messages
+    logging.getLogger("transformers").removeHandler(listener)
 
 
 @pytest.fixture(scope="session")

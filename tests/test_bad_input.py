@@ -5,7 +5,6 @@ folder they are in.
 """
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -477,24 +476,13 @@ def hangups_are_heard():
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.fixture
-def logged():
-    """What transformers logs; its stream is the one of the process, which no fixture sees."""
-    messages = []
-    listener = logging.Handler()
-    listener.emit = lambda record: messages.append(record.getMessage())
-    logging.getLogger("transformers").addHandler(listener)
-    yield messages
-    logging.getLogger("transformers").removeHandler(listener)
-
-
 @pytest.mark.parametrize(("spoil", "word"), MODELS.values(), ids=MODELS)
-def test_a_spoiled_model_is_refused(spoil, word, tiny, tmp_path, capfd, logged):
+def test_a_spoiled_model_is_refused(spoil, word, tiny, tmp_path, capfd, transformers_says):
     folder = shutil.copytree(tiny, tmp_path / "model")
     spoil(folder)
     line = refuse(["race", *QUICK, "--model", str(folder)], capfd)
     assert word in line and str(folder) in line, line
-    assert logged == []
+    assert transformers_says == []
 
 
 @pytest.mark.parametrize("name", [None, 5, b"toy", ["toy"], ""])

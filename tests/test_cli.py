@@ -1,7 +1,6 @@
 """The command line: what it writes, what it says, and its exit codes."""
 
 import json
-import logging
 import os
 import re
 import signal
@@ -20,18 +19,6 @@ QUICK = ["--steps", "2", "--batch-size", "2", "--measure-every", "0"]
 COMMANDS = (
     "race", "train", "chat", "losses", "data", "pretrain", "sweep", "table", "report", "doctor",
 )  # fmt: skip
-
-
-@pytest.fixture
-def transformers_says():
-    """What transformers logs. It writes to the stderr of the process, which capsys does not see;
-    caplog would see it, but also what any other library says meanwhile."""
-    messages = []
-    listener = logging.Handler()
-    listener.emit = lambda record: messages.append(record.getMessage())
-    logging.getLogger("transformers").addHandler(listener)
-    yield messages
-    logging.getLogger("transformers").removeHandler(listener)
 
 
 def test_bad_input_gives_exit_code_2_and_one_line(bad_file, capsys, transformers_says):
