@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from adadpo_mini import InputError, Race, load_pairs, race, resume
+from adadpo_mini import InputError, Race, RaceConfig, load_pairs, race, resume
 from adadpo_mini.cli import main
 from adadpo_mini.runs import RunFolder
+from adadpo_mini.state import TrainingState
 
 CLOCK = ("time", "own_time")
 STEPS = 8
@@ -133,6 +135,25 @@ def test_a_race_under_trls_trainer_is_resumed_bit_equal_too(more, begin, tmp_pat
         assert interrupted_while_judging(out, monkeypatch).summary["status"] == "interrupted"
     assert resume(out).summary["status"] == "finished"
     assert_same(out, tmp_path / "unbroken")
+
+
+def test_a_restored_race_takes_the_scores_of_the_reference_from_its_state(tiny):
+    """Scored anew, in other batches, they might differ in their last bit."""
+    config = RaceConfig(model=str(tiny), steps=6, batch_size=4, eval_pairs=2, methods=("dpo",))
+    rows = list(load_pairs("swap")[:14])
+    race = Race(config, data=rows)
+    with closing(race.run_steps()) as steps:
+        for _ in range(3):  # one epoch, so that every pair has its score
+            next(steps)
+    state = race.state()
+    scores = {"race/scores": state.tensors["race/scores"] + 1}
+    shifts = []
+    for tensors in (state.tensors, {**state.tensors, **scores}):
+        other = Race(config, data=rows)
+        other.restore(TrainingState(tensors, state.numbers))
+        with closing(other.run_steps()) as steps:
+            shifts.append(next(steps)["dpo"]["shift/chosen"])
+    assert shifts[1] == pytest.approx(shifts[0] - 1, abs=1e-4)
 
 
 def test_a_race_killed_before_any_state_was_kept_starts_again(begin, tmp_path):
