@@ -58,7 +58,7 @@ def plan_snapshots(config: RaceConfig, size: int, free: int, note: Note) -> int:
     wished = config.snapshot_every
     room = min(config.snapshot_gb * 1e9, FREE_SHARE * free)
     every = affordable_every(config.steps, wished, size, room)
-    limit = f"{in_words(room)} (--snapshot-gb, and half of what the disk has left)"
+    limit = f"{in_words(room)} (the smaller of --snapshot-gb and half of the free disk)"
     if wished and not every:
         note(f"no snapshots: two of them need {in_words(2 * size)}, more than {limit}.")
     elif wished:

@@ -66,7 +66,7 @@ def _check_same(contest: Race, folder: RunFolder, note: Note) -> None:
     before = config.get("made_with", {})
     changed = [name for name, now in versions().items() if before.get(name, now) != now]
     if changed:
-        note(f"{' and '.join(changed)} changed since the race began; last bits may differ.")
+        note(f"{' and '.join(changed)} changed since the race began; the last digits may differ.")
 
 
 def _in_order(events: Mapping[str, list[Event]]) -> Iterator[tuple[str, Event]]:
@@ -81,7 +81,7 @@ def _same_race(folder: RunFolder) -> Race:
     kept = settings.data == "rows" and train.is_file()
     data = {"splits": read_splits(train, test)} if kept else {"data": folder.source(settings.data)}
     race = _kind_of_race(config)(settings, start=start, **data)
-    if kept:  # how they were found is known no more
+    if kept:  # nothing here knows any longer how they were found
         race.report = config.get("report")
         race.trained_on_held_out = config.get("trained_on_held_out", race.trained_on_held_out)
     return race

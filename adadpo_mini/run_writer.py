@@ -158,7 +158,7 @@ class RunWriter:
             file.unlink(missing_ok=True)
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """Write the summary, after everything else; a finished run needs its state no more."""
+        """Write the summary, after everything else; a finished run no longer needs its state."""
         replace_text(self.folder.path / "summary.json", to_json(summary, indent=2) + "\n")
         if summary["status"] == "finished":
             with suppress(OSError):
@@ -226,7 +226,7 @@ def reopen_run(path: str | Path) -> Iterator[RunWriter]:
 def _lock(path: Path):
     return locked(
         path / LOCK,
-        f"{path}: another process is writing this run; wait until it ends, or give another folder.",
+        f"{path}: another process is writing this run; wait until it ends.",
     )
 
 
