@@ -149,9 +149,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="(default: 0)")
     parser.add_argument("--measure-every", type=int, help="steps between slow measurements (60)")
-    parser.add_argument(
-        "--threads", type=int, help="CPU threads of a method (automatic)"
-    )
+    parser.add_argument("--threads", type=int, help="CPU threads of a method (automatic)")
     parser.add_argument("--snapshot-every", type=int, help="steps between kept models (0: never)")
     parser.add_argument(
         "--snapshot-gb", type=float, help="room for all snapshots, in GB (default: 5)"
