@@ -2,7 +2,7 @@
 
 import sys
 
-from adadpo_mini.cli import main
+from adadpo_mini.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

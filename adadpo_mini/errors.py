@@ -19,7 +19,7 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON")
 
 
-def not_had(what: str, name: str, instead: str, reason: str = "") -> InputError:
+def not_available(what: str, name: str, instead: str, reason: str = "") -> InputError:
     """What to raise where something is not on this machine and cannot be had from the hub.
 
     Args:

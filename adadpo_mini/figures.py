@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from adadpo_mini.methods import METHODS, RLHF
-from adadpo_mini.trainer import Event
+from adadpo_mini.event import Event
+from adadpo_mini.methods.registry import METHODS, RLHF
 
 LABELS = {name: method.title for name, method in METHODS.items()} | {RLHF: "RLHF"}
 # The first three are from Okabe and Ito's palette, told apart with every common colour vision; the

@@ -1,6 +1,6 @@
 """The losses: DPO, AdaDPO, and the fixed ratio that is AdaDPO's control.
 
-Their relatives are in `family.py` and `reference_free.py`, all of them listed in `methods.py`.
+Their relatives are in `methods/`; `methods/registry.py` lists all of them.
 
 Notation, for a prompt x with a chosen completion y_w and a rejected completion y_l:
 
@@ -78,10 +78,12 @@ def dpo_loss(
     >>> round(dpo_loss(zero, zero, zero, zero).loss.item(), 4)  # log 2: nothing learned yet
     0.6931
     """
+    check(beta > 0, f"beta must be positive, not {beta}")
     u_w, u_l = log_ratios(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
-    return sigmoid_loss(u_w, u_l, beta)
+    per_pair = -F.logsigmoid(beta * u_w - beta * u_l)
+    return with_rewards(per_pair, u_w, u_l, beta)
 
 
 def adadpo_loss(
@@ -136,20 +138,22 @@ def adadpo_loss(
     >>> round(ahead.rho.item(), 4), round(ahead.beta_chosen.item(), 4)  # e^0.5, and 0.1·e^0.5
     (1.6487, 0.1649)
     """
+    check(beta > 0, f"beta must be positive, not {beta}")
     check(space in ("ratio", "policy"), f"space must be 'ratio' or 'policy', not {space!r}")
     u_w, u_l = log_ratios(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
     lengths_w, lengths_l = as_lengths(u_w, chosen_lengths, rejected_lengths)
 
-    # AdaDPO is these lines and `adaptive_ratio`.
+    # AdaDPO: these lines and `adaptive_ratio`, right below.
     a_w, a_l = u_w, u_l
     if space == "policy":  # in u's type, fp32 at least: half precision would round a_w − a_l
         a_w, a_l = policy_chosen_logps.to(u_w), policy_rejected_logps.to(u_l)
     if length_normalize:
         a_w, a_l = a_w / lengths_w, a_l / lengths_l
     ratio, rho = adaptive_ratio(a_w - a_l, ceiling=ceiling, k=k, floor=floor)
-    return sigmoid_loss(u_w, u_l, beta, ratio, rho)
+    per_pair = -F.logsigmoid(beta * ratio * u_w - beta * u_l)
+    return with_rewards(per_pair, u_w, u_l, beta, ratio, rho)
 
 
 @torch.no_grad()  # ρ is a weight, not something to optimise: this is the sg[·]
@@ -199,22 +203,14 @@ def fixed_ratio_loss(
     >>> round(fixed_ratio_loss(one, one, zero, zero).loss.item(), 4)  # −log σ(0.2 − 0.1)
     0.6444
     """
+    check(beta > 0, f"beta must be positive, not {beta}")
     check(ratio > 0, f"ratio must be positive, not {ratio}")
     u_w, u_l = log_ratios(
         policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps
     )
+    per_pair = -F.logsigmoid(ratio * beta * u_w - beta * u_l)
     constant = torch.full_like(u_w, ratio)
-    return sigmoid_loss(u_w, u_l, beta, constant, constant)
-
-
-def sigmoid_loss(
-    u_w: Tensor, u_l: Tensor, beta: float, ratio: Tensor | None = None, rho: Tensor | None = None
-) -> PreferenceLoss:
-    """−log σ(β_w·u_w − β_l·u_l) with β_w = β·ratio (ratio 1 if left out) and β_l = β."""
-    check(beta > 0, f"beta must be positive, not {beta}")
-    ratio = torch.ones_like(u_w) if ratio is None else ratio
-    per_pair = -F.logsigmoid(beta * ratio * u_w - beta * u_l)
-    return with_rewards(per_pair, u_w, u_l, beta, ratio, rho)
+    return with_rewards(per_pair, u_w, u_l, beta, constant, constant)
 
 
 def with_rewards(

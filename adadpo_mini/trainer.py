@@ -2,55 +2,50 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from adadpo_mini.event import Event
 from adadpo_mini.logprobs import completion_logps
-from adadpo_mini.losses import PreferenceLoss
-from adadpo_mini.methods import METHODS
-from adadpo_mini.optimizer import MasterAdamW
-from adadpo_mini.scoring import Logps, ScoredBatch
-from adadpo_mini.state import TrainingState, restore_weights, trained_weights
+from adadpo_mini.measure.batch import BatchLoss, batch_loss, describe, measure_batch
+from adadpo_mini.methods import METHODS, BoundLoss
+from adadpo_mini.models.optimizer import MasterAdamW
+from adadpo_mini.models.reference import Logps, ScoredBatch
+from adadpo_mini.models.state import TrainingState, restore_weights, trained_weights
 
-Event = dict[str, float]
-"""What is known about one training step: a flat dict of numbers. See `Trainer.step`."""
-OnEvent = Callable[[str, Event], None]
-"""What takes (method, event) as they happen."""
-Emit = Callable[[Mapping[str, Event]], None]
-"""What takes the events of one step, by method."""
 COUNTERS = ("steps", "tokens", "seconds")
 
 
-@dataclass(frozen=True)
-class BatchLoss:
-    """The loss on a batch, and what it was computed from; all tensors of shape (B,)."""
+class MethodTrainer(Protocol):
+    """What a race asks of whatever trains a method.
 
-    loss: PreferenceLoss
-    chosen_logps: Tensor
-    rejected_logps: Tensor
-    chosen_shift: Tensor  # log π_θ − log π_ref, nats per completion
-    rejected_shift: Tensor
-    chosen_lengths: Tensor
-    rejected_lengths: Tensor
+    Attributes:
+        model: the policy.
+        loss: the loss that pairs are measured with.
+        seconds: time spent in `prepare`, `step` and `evaluate`.
+    """
 
-    @classmethod
-    def join(cls, parts: Sequence["BatchLoss"]) -> "BatchLoss":
-        """The parts of a batch as one; of the loss only its value is kept."""
-        if len(parts) == 1:
-            return parts[0]
+    model: object
+    loss: BoundLoss
+    seconds: float
 
-        def cat(items: Sequence) -> dict[str, Tensor]:
-            values = ((f.name, [getattr(item, f.name) for item in items]) for f in fields(items[0]))
-            return {name: torch.cat(v) for name, v in values if name != "loss"}
+    def prepare(self, batches: Iterable[ScoredBatch]) -> None:
+        """What comes before the first step, on the batches that will be trained on."""
 
-        losses = [replace(part.loss, per_pair=part.loss.per_pair.detach()) for part in parts]
-        joined = cat(losses)
-        loss = PreferenceLoss(loss=joined["per_pair"].mean(), **joined)
-        return cls(loss, **cat(parts))
+    def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
+        """Measure, then train; see `Trainer.step`."""
+
+    def evaluate(self, batch: ScoredBatch) -> Event:
+        """Measure a held-out batch; see `Trainer.evaluate`."""
+
+    def state(self) -> TrainingState:
+        """What `restore` needs."""
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on where another trainer was."""
 
 
 class Trainer:
@@ -98,37 +93,19 @@ class Trainer:
         self.tokens = 0
         self.seconds = 0.0
 
+    def prepare(self, batches: Iterable[ScoredBatch]) -> None:
+        """Nothing: a loss on pairs has one stage."""
+
     def compute_loss(self, batch: ScoredBatch) -> BatchLoss:
         """Log-probs of chosen and rejected in one forward pass, and the method's loss."""
-        rows = batch.rows
-        logps = self._logps(self.model, rows.input_ids, rows.completion_mask)
-        chosen_logps, rejected_logps = logps.chunk(2)
-        chosen_lengths, rejected_lengths = rows.lengths.chunk(2)
-        loss = self.loss(
-            chosen_logps,
-            rejected_logps,
-            batch.ref_chosen_logps,
-            batch.ref_rejected_logps,
-            chosen_lengths=chosen_lengths,
-            rejected_lengths=rejected_lengths,
-        )
-        return BatchLoss(
-            loss,
-            chosen_logps.detach(),
-            rejected_logps.detach(),
-            chosen_logps.detach() - batch.ref_chosen_logps,
-            rejected_logps.detach() - batch.ref_rejected_logps,
-            chosen_lengths,
-            rejected_lengths,
-        )
+        return batch_loss(self.model, self.loss, batch, logps=self._logps)
 
-    def _measure(self, batch: ScoredBatch, *, backward: bool = False) -> BatchLoss:
-        """`compute_loss`, part by part; the loss is a mean over pairs, so parts add up."""
+    def _backward(self, batch: ScoredBatch) -> BatchLoss:
+        """`compute_loss` and its gradient, part by part; the loss is a mean, so parts add up."""
         results = []
         for part in batch.parts(self._pairs_at_once):
             result = self.compute_loss(part)
-            if backward:
-                (result.loss.loss * (len(part) / len(batch))).backward()
+            (result.loss.loss * (len(part) / len(batch))).backward()
             results.append(result)
         return BatchLoss.join(results)
 
@@ -159,7 +136,7 @@ class Trainer:
         """
         began = time.perf_counter()
         with self._recomputing():
-            result = self._measure(batch, backward=True)
+            result = self._backward(batch)
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         check_finite(self, result.loss.loss.item(), "the loss")
         check_finite(self, grad_norm.item(), "the norm of the gradient")
@@ -178,11 +155,17 @@ class Trainer:
         self.seconds += time.perf_counter() - began
         return event
 
-    @torch.no_grad()
     def evaluate(self, batch: ScoredBatch) -> Event:
         """The same measurements on a held-out batch, each name with the prefix `eval_`."""
         began = time.perf_counter()
-        measured = describe(self._measure(batch), self._ceiling)
+        measured = measure_batch(
+            self.model,
+            self.loss,
+            batch,
+            ceiling=self._ceiling,
+            logps=self._logps,
+            pairs_at_once=self._pairs_at_once,
+        )
         self.seconds += time.perf_counter() - began
         return {f"eval_{name}": value for name, value in measured.items()}
 
@@ -220,41 +203,3 @@ def check_finite(trainer, value: float, what: str) -> None:
             f"{trainer.method}: {what} is {value} after {trainer.steps} steps; "
             "training has diverged, lower the learning rate."
         )
-
-
-def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
-    """What a batch's loss says, averaged over its pairs.
-
-    Returns:
-        loss: nats.
-        logps/chosen, logps/rejected: log π_θ summed over the completion, nats.
-        rewards/chosen, rewards/rejected: the raw implicit rewards β·u.
-        rewards/margins: their difference. rewards/accuracies: share of pairs with u_w > u_l.
-        shift/chosen, shift/rejected: u, the change against the reference, nats per completion.
-        ada/rho: β_w/β_l as used, after floor and ceiling. ada/ceiling_share: share of pairs for
-            which it is the ceiling.
-        balance/ratio: |∂L/∂x_w| / |∂L/∂x_l| for per-token x = exp(u/|y|), the geometric mean over
-            pairs of (β_w/β_l)·(x_l/x_w). Below 1 the rejected is pushed harder. As in AdaDPO's own
-            ρ, the factor |y_w|/|y_l| that unequal lengths would add is left out.
-    """
-    loss = result.loss
-    ratio = loss.beta_chosen / loss.beta_rejected
-    log_x_w = result.chosen_shift / result.chosen_lengths
-    log_x_l = result.rejected_shift / result.rejected_lengths
-    at_ceiling = ratio > (ceiling or math.inf) * (1 - 1e-6)
-    values = {
-        "loss": loss.loss,
-        "logps/chosen": result.chosen_logps,
-        "logps/rejected": result.rejected_logps,
-        "rewards/chosen": loss.chosen_rewards,
-        "rewards/rejected": loss.rejected_rewards,
-        "rewards/accuracies": (result.chosen_shift > result.rejected_shift).float(),
-        "rewards/margins": loss.chosen_rewards - loss.rejected_rewards,
-        "shift/chosen": result.chosen_shift,
-        "shift/rejected": result.rejected_shift,
-        "ada/rho": ratio,
-        "ada/ceiling_share": at_ceiling.float(),
-        "balance/ratio": (ratio.log() + log_x_l - log_x_w).mean().exp(),
-    }
-    means = torch.stack([value.mean().float() for value in values.values()]).tolist()
-    return dict(zip(values, means, strict=True))

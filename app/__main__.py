@@ -15,8 +15,7 @@ PORTS = 1 << 16
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses what it does not understand in one line; as `adadpo_mini.cli` does, which is not
-    imported, since that would take as long as the page."""
+    """Refuses what it does not understand in one line; as `adadpo-mini` does."""
 
     def error(self, message: str) -> NoReturn:
         """Leave with code 2."""

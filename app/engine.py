@@ -6,13 +6,18 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.runs import RunFolder, list_runs
+from adadpo_mini.store.folder import RunFolder, list_runs
 from app.runs import PAGE, ChatModels, Run, StoredRun, make_room
+
+if TYPE_CHECKING:
+    from adadpo_mini.lockstep import Race
 
 MAX_LIVE = 2  # races that may train at the same time
 MAX_KEPT = 12  # ended races that are kept in memory, because they could not be kept on the disk
@@ -35,7 +40,8 @@ class LiveRun(Run):
         self._stop = threading.Event()
         self._seen = time.monotonic()
         self._resting = threading.Lock()  # free while no method is in the middle of a step
-        self._race = None
+        self._race: Race | None = None
+        self._trained: ChatModels | None = None
 
     @property
     def settings(self) -> dict:
@@ -65,19 +71,20 @@ class LiveRun(Run):
 
     def chat_models(self) -> ChatModels | None:
         """Copies of the policies as they are now, safe to sample from, with the reference."""
+        if self._trained is not None:
+            return self._trained
         race = self._race
         if race is None:
             return None
         with self._resting:
             policies = {name: copy.deepcopy(model) for name, model in race.models.items()}
-        models = {"reference": race.reference, **policies}
-        return ChatModels(models, race.tokenizer, race.prompt_form)
+        return _chat_models(race, policies)
 
     def train(self, start: tuple) -> None:
         """Run the race to its end, to a stop, or to a problem; called in the worker thread."""
-        from adadpo_mini.contest import Race
-        from adadpo_mini.race import conduct
-        from adadpo_mini.settings import RaceConfig
+        from adadpo_mini.config import RaceConfig
+        from adadpo_mini.lockstep import Race
+        from adadpo_mini.run import conduct
 
         try:
             race = Race(RaceConfig(**self._settings), start=start)
@@ -99,8 +106,9 @@ class LiveRun(Run):
             log.exception("race %s failed", self.id)
             self.fail(f"Unexpected problem: {problem!r}")
         finally:
-            if self._race is not None:
-                self._race.forget_training()
+            if self._race is not None:  # what only training needs is let go
+                self._trained = _chat_models(self._race, self._race.models)
+                self._race = None
 
     def _between_steps(self) -> bool:
         """Let a chat that waits have copies of the models; returns whether to stop."""
@@ -109,6 +117,11 @@ class LiveRun(Run):
         stop = self._stop.wait(0.0005) or unwatched
         self._resting.acquire()
         return stop
+
+
+def _chat_models(race: "Race", policies: Mapping[str, object]) -> ChatModels:
+    models = {"reference": race.reference, **policies}
+    return ChatModels(models, race.tokenizer, race.prepared.prompt_form)
 
 
 class Engine:
@@ -141,9 +154,9 @@ class Engine:
     def _load_toy(self) -> None:
         import torch
 
-        from adadpo_mini.contest import Race
-        from adadpo_mini.models import load_model
-        from adadpo_mini.settings import RaceConfig
+        from adadpo_mini.config import RaceConfig
+        from adadpo_mini.lockstep import Race
+        from adadpo_mini.models.load import load_model
 
         torch.set_num_threads(1)
         toy = load_model()
@@ -166,7 +179,7 @@ class Engine:
         Raises:
             InputError: a setting is wrong, or enough races are running already.
         """
-        from adadpo_mini.settings import RaceConfig
+        from adadpo_mini.config import RaceConfig
 
         config = RaceConfig(**settings)
         every = max(1, config.steps // SNAPSHOTS)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.files import check_can_write, user_path
-from adadpo_mini.runs import Cursor, RunFolder, list_runs
-from adadpo_mini.templates import LINE
+from adadpo_mini.store.folder import Cursor, RunFolder, list_runs
+from adadpo_mini.system.files import check_can_write, user_path
+from adadpo_mini.tokens.templates import LINE
 from adadpo_mini.trainer import Event
 
 PAGE = "page"  # what config.json says of who has started a run
@@ -128,7 +128,7 @@ class StoredRun(Run):
         Raises:
             InputError: one of them cannot be loaded.
         """
-        from adadpo_mini.models import TOY
+        from adadpo_mini.models.load import TOY
 
         config = self.folder.config()
         plain = config["model"] == TOY and config.get("dtype", "float32") == "float32"

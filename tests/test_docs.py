@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from adadpo_mini.methods import methods_table
-from adadpo_mini.results import closing_rows, read_measurements
+from adadpo_mini.methods.registry import methods_table
+from adadpo_mini.paper.results import closing_rows, read_measurements
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.sets import SETS
 
@@ -43,20 +43,20 @@ def test_every_module_is_named_in_the_readme():
 
 
 def test_the_table_of_sets_is_what_the_committed_sweep_says():
-    from adadpo_mini.tables import sets_table
+    from adadpo_mini.paper.tables import sets_table
 
     assert between("sets") == sets_table(RESULTS / "sets.csv")
 
 
 def test_the_table_of_claims_is_what_the_committed_sweep_says():
-    from adadpo_mini.claims import verdict_table
+    from adadpo_mini.paper.claims import verdict_table
 
     assert between("claims") == verdict_table(read_measurements(RESULTS / "paper.csv"))
 
 
 def test_the_committed_sweeps_are_whole():
-    from adadpo_mini.experiments import SEEDS, ablations, grid, sets
-    from adadpo_mini.results import RUN
+    from adadpo_mini.paper.experiments import SEEDS, ablations, grid, sets
+    from adadpo_mini.paper.results import RUN
 
     rows = read_measurements(RESULTS / "paper.csv")
     done = {tuple(row[name] for name in RUN) for row in rows if row["step"] == row["steps"]}

@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub.constants import ENV_VARS_TRUE_VALUES
 
-from adadpo_mini.errors import is_offline, not_had
+from adadpo_mini.errors import is_offline, not_available
 
 
 def test_the_hub_is_not_asked_whenever_its_own_library_would_not(monkeypatch):
@@ -20,7 +20,7 @@ def test_the_hub_is_not_asked_whenever_its_own_library_would_not(monkeypatch):
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, offline):
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
-    sentence = str(not_had("model", "gpt9", "a local folder", "no network"))
+    sentence = str(not_available("model", "gpt9", "a local folder", "no network"))
     assert sentence.startswith("model 'gpt9' is not on this machine")
     assert sentence.endswith("or give a local folder.")
     assert ("unset it to download the model" in sentence) == (offline == "1")

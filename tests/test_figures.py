@@ -1,7 +1,7 @@
 """The trajectory figure: names, colours, dashes, units."""
 
 from adadpo_mini.figures import COLOURS, LiveTrajectories, trajectory_figure
-from adadpo_mini.methods import METHODS
+from adadpo_mini.methods.registry import METHODS
 
 
 def event(step, chosen, rejected, measured=True):

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
-from adadpo_mini import Race, RaceConfig, completion_logps, load_model, load_pairs
-from adadpo_mini.generate import sample_answers
+from adadpo_mini import Race, RaceConfig, completion_logps, load_model, load_pairs, race
 from adadpo_mini.measure import displacement
-from adadpo_mini.methods import METHODS
-from adadpo_mini.packed import RefScores
-from adadpo_mini.policies import new_policy
-from adadpo_mini.scoring import ScoredPairs
-from adadpo_mini.shared_prompt import can_share_prompts, shared_logps
-from adadpo_mini.tokens import TokenizedPair, make_batch, tokenize_pairs
+from adadpo_mini.measure.answers import probe_prompts, win_rates
+from adadpo_mini.methods.registry import METHODS
+from adadpo_mini.models.generate import sample_answers
+from adadpo_mini.models.policies import new_policy
+from adadpo_mini.models.reference import RefScores, ScoredPairs
+from adadpo_mini.models.shared_prompt import can_share_prompts, shared_logps
+from adadpo_mini.tokens.batch import TokenizedPair, make_batch, tokenize_pairs
 from adadpo_mini.trainer import Trainer
 
 BETA, ALPHA, GAMMA = RaceConfig.beta, RaceConfig.alpha, RaceConfig.gamma
@@ -178,11 +178,10 @@ def test_inside_trls_trainer_a_method_starts_there_too(settings, rows, tiny):
     pytest.importorskip("trl")
     if "lora_rank" in settings:
         pytest.importorskip("peft")
-    from adadpo_mini.trl_engine import train_with_trl
 
     short = {**SHORT, "steps": 1, "measure_every": 0, "model": str(tiny), **settings}
     for method, loss in (("adadpo", LN_2), ("ipo", (1 / (2 * BETA)) ** 2)):
-        event = train_with_trl(rows, methods=(method,), **short).events[method][0]
+        event = race(engine="trl", data=rows, methods=(method,), **short).events[method][0]
         for prefix in ("", "eval_"):
             assert {key: event[f"{prefix}{key}"] for key in NOTHING_LEARNED} == NOTHING_LEARNED
             assert event[f"{prefix}loss"] == pytest.approx(loss, rel=1e-6)
@@ -377,7 +376,7 @@ def test_scores_that_are_known_change_neither_batches_nor_weights(
     monkeypatch.setattr(Trainer, "step", step)
     runs = []
     for large in (10**9, 0, 0):
-        monkeypatch.setattr("adadpo_mini.contest.SMALL", large)
+        monkeypatch.setattr("adadpo_mini.prepare.SMALL", large)
         reference, tokenizer = copy.deepcopy(start[0]), start[1]
         contest = Race(config, data=rows, start=(reference, tokenizer), workers=1)
         reference.get_decoder().register_forward_hook(lambda *_: asked.append(1))
@@ -399,8 +398,9 @@ def pry(contest, method):
     batch = make_batch([pair])
     completion_logps(model, batch.input_ids, batch.completion_mask)
     displacement(model, pair)
-    sample_answers(model, tokenizer, contest.probe_prompts[:2], max_new_tokens=8)
-    contest.win_rates()
+    prompts = probe_prompts(contest.held_out, 2)
+    sample_answers(model, tokenizer, prompts, max_new_tokens=8)
+    win_rates(contest.models, contest.reference, tokenizer, prompts, 0)
     sum(weight.sum() for weight in model.state_dict().values())
     torch.rand(3)  # from the generator that all share
 
@@ -440,11 +440,10 @@ def test_how_often_is_measured_changes_no_training_row_and_no_weight(toy):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_how_often_is_measured_changes_nothing_in_trls_trainer_either(rows, tiny):
     pytest.importorskip("trl")
-    from adadpo_mini.trl_engine import train_with_trl
 
     def train(**every):
         settings = {**SHORT, "methods": ("adadpo",), "model": str(tiny), **every}
-        result = train_with_trl(rows, **settings)
+        result = race(engine="trl", data=rows, **settings)
         final = {method: weights(model) for method, model in result.models.items()}
         return training_rows(result.events), final
 

@@ -88,8 +88,8 @@ def test_only_the_completions_tokens_count(model):
 
 
 def test_the_end_token_counts(toy):
-    from adadpo_mini.pairs import load_pairs
-    from adadpo_mini.tokens import make_batch, tokenize_pairs
+    from adadpo_mini.pairs.load import load_pairs
+    from adadpo_mini.tokens.batch import make_batch, tokenize_pairs
 
     model, tokenizer = toy
     rows = make_batch(tokenize_pairs(load_pairs("tone")[:1], tokenizer, 256))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from adadpo_mini.losses import adadpo_loss, dpo_loss, fixed_ratio_loss
-from adadpo_mini.methods import METHODS
+from adadpo_mini.methods.registry import METHODS
 
 
 def random_logps(batch=6, seed=0, dtype=torch.float64):
@@ -213,9 +213,9 @@ def test_dpo_loss_rewards_and_metrics_equal_trls(tmp_path, toy):
     from trl import DPOConfig, DPOTrainer
 
     from adadpo_mini import load_pairs
-    from adadpo_mini.models import context_length
-    from adadpo_mini.scoring import ScoredPairs
-    from adadpo_mini.tokens import tokenize_pairs
+    from adadpo_mini.models.load import context_length
+    from adadpo_mini.models.reference import ScoredPairs
+    from adadpo_mini.tokens.batch import tokenize_pairs
     from adadpo_mini.trainer import Trainer
 
     reference, tokenizer = toy

@@ -70,13 +70,51 @@ def test_the_losses_need_torch_and_nothing_else():
     assert roots - set(sys.stdlib_module_names) == {"torch"}
 
 
-def test_importing_the_package_loads_no_page_and_no_transformers():
-    code = "import adadpo_mini, sys; print(*{m.split('.')[0] for m in sys.modules})"
+@pytest.mark.parametrize(
+    ("code", "loaded", "not_loaded"),
+    [
+        ("import adadpo_mini", set(), {"torch", "transformers", "datasets", "gradio", "app"}),
+        ("from adadpo_mini.cli import main", set(), {"torch", "transformers", "gradio", "app"}),
+        ("from adadpo_mini import race", {"torch"}, {"transformers", "datasets", "gradio", "app"}),
+    ],
+    ids=["package", "command line", "race"],
+)
+def test_an_import_loads_no_more_than_it_needs(code, loaded, not_loaded):
+    code = f"{code}; import sys; print(*{{m.split('.')[0] for m in sys.modules}})"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert "torch" in run.stdout.split()
-    assert {"gradio", "app", "transformers", "datasets"}.isdisjoint(run.stdout.split()), run
+    found = set(run.stdout.split())
+    assert loaded <= found and found.isdisjoint(not_loaded)
+
+
+def test_every_public_name_can_be_had_and_is_listed():
+    import adadpo_mini
+
+    for name in adadpo_mini.__all__:
+        assert getattr(adadpo_mini, name).__module__.startswith("adadpo_mini"), name
+    assert set(adadpo_mini.__all__) <= set(dir(adadpo_mini))
+    with pytest.raises(AttributeError, match="nonsense"):
+        adadpo_mini.nonsense  # noqa: B018
+
+
+def test_a_module_is_still_found_under_its_old_name():
+    code = "import adadpo_mini.settings, adadpo_mini.config as new, sys; " + (
+        "print(sys.modules['adadpo_mini.settings'] is new)"
+    )
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
+    assert "adadpo_mini.config" in subprocess.run(command, capture_output=True, text=True).stderr
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout == "True\n", run.stderr
+
+
+def test_every_old_name_leads_somewhere():
+    from importlib.util import find_spec
+
+    from adadpo_mini.moved import MOVED
+
+    for new in MOVED.values():
+        assert find_spec(f"adadpo_mini.{new}"), new
 
 
 def test_the_wheel_carries_data_model_and_licence_and_no_app(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from adadpo_mini import completion_logps, load_model, load_pairs
-from adadpo_mini.scoring import ScoredPairs
-from adadpo_mini.tokens import TokenizedPair, tokenize_pairs
+from adadpo_mini.models.reference import ScoredPairs
+from adadpo_mini.tokens.batch import TokenizedPair, tokenize_pairs
 from adadpo_mini.trainer import Trainer
 
 KNOBS = {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.files import check_can_write, replace_text, replaced_folder, writing
 from adadpo_mini.logprobs import token_logps
+from adadpo_mini.system.files import check_can_write, replace_text, replaced_folder, writing
 from adadpo_mini.toyworld.grammar import Answer, Topic, all_topics
 from adadpo_mini.toyworld.sets import pick, pick_answer, shuffled
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from adadpo_mini.files import check_can_write, replace_text
+from adadpo_mini.system.files import check_can_write, replace_text
 from adadpo_mini.toyworld.grammar import (
     CURT,
     TOOLS,

@@ -5,9 +5,9 @@ import html
 import gradio as gr
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.generate import stream_answers
-from adadpo_mini.judge import judge
+from adadpo_mini.models.generate import stream_answers
 from adadpo_mini.toyworld.grammar import all_topics, find_topic
+from adadpo_mini.toyworld.judge import judge
 from app.engine import Engine
 from app.runs import Run
 

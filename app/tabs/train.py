@@ -7,7 +7,7 @@ import gradio as gr
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.figures import LABELS, trajectory_figure
-from adadpo_mini.runs import Cursor
+from adadpo_mini.store.folder import Cursor
 from adadpo_mini.toyworld.sets import SETS
 from app import words
 from app.engine import Engine, LiveRun

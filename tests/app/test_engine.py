@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from adadpo_mini import race, resume
-from adadpo_mini.contest import Race
+from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
-from adadpo_mini.runs import RunFolder, list_runs
-from adadpo_mini.settings import RaceConfig
+from adadpo_mini.lockstep import Race
+from adadpo_mini.store.folder import RunFolder, list_runs
 from app.engine import MAX_LIVE, Engine, LiveRun
 from app.runs import StoredRun, make_room, writable_root
 from app.tabs.train import feed_since
@@ -208,7 +208,7 @@ def test_a_race_that_cannot_be_written_says_so_and_can_be_talked_to(engine, monk
 
     from adadpo_mini.errors import WriteError
 
-    monkeypatch.setattr("adadpo_mini.run_writer.append_text", full)
+    monkeypatch.setattr("adadpo_mini.store.writer.append_text", full)
     run = ended(engine.start({**SMALL, "steps": 3}))
     assert "the disk is full" in status(engine.get(run.id))
     assert set(engine.chat_models(run).models) == {"reference", "dpo", "adadpo"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adadpo_mini.run_writer import create_run
-from adadpo_mini.runs import RunFolder
+from adadpo_mini.store.folder import RunFolder
+from adadpo_mini.store.writer import create_run
 from app.engine import LiveRun
 from app.runs import StoredRun
 from app.tabs.chat import suggested_prompts, verdict_line, why_silent

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.files import check_can_write, replace_text
+from adadpo_mini.system.files import check_can_write, replace_text
 from tests.bench import growth, keeping, page, speed
 from tests.bench.tables import bench_tables
 

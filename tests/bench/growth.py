@@ -34,8 +34,8 @@ def _within_the_toy(work: Work) -> Work:
 def time_races(count: int, steps: int = 40) -> float:
     """Seconds until so many races of two methods, begun at once, have all ended."""
     from adadpo_mini import load_model
-    from adadpo_mini.contest import Race
-    from adadpo_mini.settings import RaceConfig
+    from adadpo_mini.config import RaceConfig
+    from adadpo_mini.lockstep import Race
 
     start = load_model()
     settings = RaceConfig(steps=steps, measure_every=0)
@@ -52,7 +52,7 @@ def time_races(count: int, steps: int = 40) -> float:
 def time_chat() -> tuple[float, float]:
     """Seconds to the first token of three models side by side, and tokens a second of all three."""
     from adadpo_mini import load_model
-    from adadpo_mini.generate import stream_answers
+    from adadpo_mini.models.generate import stream_answers
 
     model, tokenizer = load_model()
     models = {name: model for name in ("reference", "dpo", "adadpo")}

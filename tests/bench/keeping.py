@@ -18,7 +18,7 @@ EVENTS, SNAPSHOTS = "events and state", "events, state and 13 snapshots"
 def time_keeping(snapshot_every: int) -> tuple[float, float]:
     """Seconds that the default race takes with a run folder, and those spent on writing it."""
     from adadpo_mini import race
-    from adadpo_mini.keeper import Keeper
+    from adadpo_mini.store.keeper import Keeper
 
     spent = 0.0
 
@@ -47,8 +47,8 @@ def time_keeping(snapshot_every: int) -> tuple[float, float]:
 
 def time_step(model, tokenizer, threads: int | None, steps: int) -> float:
     """Seconds a step of a race of one method, with so many threads or as many as are chosen."""
-    from adadpo_mini.contest import Race
-    from adadpo_mini.settings import RaceConfig
+    from adadpo_mini.config import RaceConfig
+    from adadpo_mini.lockstep import Race
 
     config = RaceConfig(
         data="swap", methods=("adadpo",), steps=steps, threads=threads, measure_every=0,

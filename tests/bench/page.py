@@ -4,8 +4,8 @@ import time
 
 import torch
 
-from adadpo_mini.contest import Race
-from adadpo_mini.settings import RaceConfig
+from adadpo_mini.config import RaceConfig
+from adadpo_mini.lockstep import Race
 from tests.browser.live import GRAPH, browser, served
 
 WAIT = 300_000  # ms

@@ -79,10 +79,10 @@ def token_pairs(work: Work) -> list[dict[str, list[int]]]:
 
 def run_ours(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
     """(seconds of each timed step, floating-point operations of a step)."""
-    from adadpo_mini.models import fuse_gelu
-    from adadpo_mini.scoring import ScoredPairs
-    from adadpo_mini.shared_prompt import shared_logps
-    from adadpo_mini.tokens import TokenizedPair
+    from adadpo_mini.models.load import fuse_gelu
+    from adadpo_mini.models.reference import ScoredPairs
+    from adadpo_mini.models.shared_prompt import shared_logps
+    from adadpo_mini.tokens.batch import TokenizedPair
     from adadpo_mini.trainer import Trainer
 
     reference = new_model(work.model).requires_grad_(False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from adadpo_mini.tables import write_between
+from adadpo_mini.paper.tables import write_between
 
 OURS, OURS_KNOWN = "ours", "ours, scores known"
 TRL, TRL_KNOWN, TRL_DEFAULT = "TRL", "TRL, scores known", "TRL, checkpointing"

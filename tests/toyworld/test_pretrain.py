@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from adadpo_mini import InputError, load_model
-from adadpo_mini.cli import main
+from adadpo_mini.cli.entry import main
 from adadpo_mini.errors import WriteError
-from adadpo_mini.generate import sample_answers
-from adadpo_mini.judge import judge
+from adadpo_mini.models.generate import sample_answers
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.grammar import TOOLS, all_topics, find_topic
+from adadpo_mini.toyworld.judge import judge
 from adadpo_mini.toyworld.pretrain import (
     check_model_folder,
     corpus,

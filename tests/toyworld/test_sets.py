@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from adadpo_mini.cli import main
+from adadpo_mini.cli.entry import main
 from adadpo_mini.errors import WriteError
-from adadpo_mini.judge import judge
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.toyworld.grammar import CURT, TOOLS, WARM, find_topic
+from adadpo_mini.toyworld.judge import judge
 from adadpo_mini.toyworld.sets import SETS, build_set, write_sets
 
 

@@ -16,10 +16,10 @@ import torch
 
 from adadpo_mini import adadpo_loss, completion_logps, dpo_loss, load_model, load_pairs, race
 from adadpo_mini.figures import LABELS, LiveTrajectories
-from adadpo_mini.generate import sample_answers
-from adadpo_mini.judge import judge
-from adadpo_mini.models import context_length
-from adadpo_mini.tokens import make_batch, tokenize_pairs
+from adadpo_mini.models.generate import sample_answers
+from adadpo_mini.models.load import context_length
+from adadpo_mini.tokens.batch import make_batch, tokenize_pairs
+from adadpo_mini.toyworld.judge import judge
 
 STEPS = 6 if os.environ.get("ADADPO_FAST") == "1" else 120  # the tests run a very short race
 print(f"Ready for a race of {STEPS} steps.")

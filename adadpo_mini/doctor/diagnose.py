@@ -1,0 +1,69 @@
+"""The doctor: reads the log of a run, ours or TRL's, and says in plain words what is going on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from textwrap import fill
+
+from adadpo_mini.doctor.rules import RULES, Diagnosis
+from adadpo_mini.event import Event
+
+
+def diagnose(events: Sequence[Event], *, diverged: bool = False) -> list[Diagnosis]:
+    """What is going on in the run of one method; nothing if it is healthy.
+
+    Args:
+        events: a race's events, or rows of a TRL log, in any order. A key may be absent, None or
+            NaN; a rule whose numbers are not there says nothing.
+        diverged: the run ended because its loss was no finite number, so it has no such event.
+
+    >>> healthy = [{"step": step, "eval_shift/chosen": 0.01 * step, "eval_shift/rejected": -step}
+    ...            for step in range(0, 60, 5)]
+    >>> diagnose(healthy)
+    []
+    >>> sinking = [{**event, "eval_shift/chosen": -0.5 * event["step"]} for event in healthy]
+    >>> [diagnosis.name for diagnosis in diagnose(sinking)]
+    ['both_sink']
+    """
+    events = sorted(events, key=lambda event: event["step"])
+    if diverged:
+        end = events[-1]["step"] + 1 if events else 0
+        events = [*events, {"step": end, "loss": math.nan}]
+    found = (rule(events) for rule in RULES.values())
+    return [diagnosis for diagnosis in found if diagnosis is not None]
+
+
+def diagnose_all(
+    events: Mapping[str, Sequence[Event]], problem: str | None = None
+) -> dict[str, list[Diagnosis]]:
+    """`diagnose` for every method of a log or a race.
+
+    Args:
+        events: by method, as in `logs.Log.events` and `RaceResult.events`.
+        problem: `Log.problem`, or the `problem` of a race's summary.
+    """
+    diverged = None if problem is None else problem.partition(":")[0]
+    return {method: diagnose(log, diverged=method == diverged) for method, log in events.items()}
+
+
+def report(found: Mapping[str, Sequence[Diagnosis]]) -> str:
+    """The diagnoses by method, in words for a terminal."""
+    blocks = []
+    for method, diagnoses in found.items():
+        if not diagnoses:
+            blocks.append(
+                f"{method}: no complaint. (A rule whose numbers are not in the log is silent.)"
+            )
+        for diagnosis in diagnoses:
+            lines = (
+                f"{method}: {diagnosis.what} [{diagnosis.name}]",
+                f"Evidence: {diagnosis.evidence}",
+                f"Advice: {diagnosis.advice}",
+            )
+            blocks.append("\n".join(fill(line, 98, subsequent_indent="  ") for line in lines))
+    return "\n\n".join(blocks)
+
+
+def as_dict(found: Mapping[str, Sequence[Diagnosis]]) -> dict[str, list[dict[str, str]]]:
+    """The diagnoses by method, each as {"name", "what", "evidence", "advice"}, ready for JSON."""
+    return {method: [asdict(diagnosis) for diagnosis in each] for method, each in found.items()}

@@ -1,0 +1,130 @@
+"""A batch of pairs under a model and a loss: the log-probs, the loss, and what an event says of it.
+
+Nothing here trains. `Trainer` and RLHF measure their policies with these functions, and so do the
+slow measurements.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.event import Event
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.losses import PreferenceLoss
+from adadpo_mini.methods import BoundLoss
+from adadpo_mini.models.reference import Logps, ScoredBatch
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss on a batch, and what it was computed from; all tensors of shape (B,)."""
+
+    loss: PreferenceLoss
+    chosen_logps: Tensor
+    rejected_logps: Tensor
+    chosen_shift: Tensor  # log π_θ − log π_ref, nats per completion
+    rejected_shift: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence["BatchLoss"]) -> "BatchLoss":
+        """The parts of a batch as one; of the loss only its value is kept."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def cat(items: Sequence) -> dict[str, Tensor]:
+            values = ((f.name, [getattr(item, f.name) for item in items]) for f in fields(items[0]))
+            return {name: torch.cat(v) for name, v in values if name != "loss"}
+
+        losses = [replace(part.loss, per_pair=part.loss.per_pair.detach()) for part in parts]
+        joined = cat(losses)
+        loss = PreferenceLoss(loss=joined["per_pair"].mean(), **joined)
+        return cls(loss, **cat(parts))
+
+
+def batch_loss(
+    model, loss: BoundLoss, batch: ScoredBatch, *, logps: Logps = completion_logps
+) -> BatchLoss:
+    """Log-probs of chosen and rejected in one forward pass, and the loss.
+
+    Args:
+        loss: `METHODS[name].bind(knobs)`, or a trainer's `loss`.
+        logps: how completions are scored.
+    """
+    rows = batch.rows
+    chosen_logps, rejected_logps = logps(model, rows.input_ids, rows.completion_mask).chunk(2)
+    chosen_lengths, rejected_lengths = rows.lengths.chunk(2)
+    value = loss(
+        chosen_logps,
+        rejected_logps,
+        batch.ref_chosen_logps,
+        batch.ref_rejected_logps,
+        chosen_lengths=chosen_lengths,
+        rejected_lengths=rejected_lengths,
+    )
+    return BatchLoss(
+        value,
+        chosen_logps.detach(),
+        rejected_logps.detach(),
+        chosen_logps.detach() - batch.ref_chosen_logps,
+        rejected_logps.detach() - batch.ref_rejected_logps,
+        chosen_lengths,
+        rejected_lengths,
+    )
+
+
+@torch.no_grad()
+def measure_batch(
+    model,
+    loss: BoundLoss,
+    batch: ScoredBatch,
+    *,
+    ceiling: float | None = None,
+    logps: Logps = completion_logps,
+    pairs_at_once: int | None = None,
+) -> Event:
+    """`describe` a batch without training on it; `ceiling` is the loss's own, if it has one."""
+    parts = [batch_loss(model, loss, part, logps=logps) for part in batch.parts(pairs_at_once)]
+    return describe(BatchLoss.join(parts), ceiling)
+
+
+def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
+    """What a batch's loss says, averaged over its pairs.
+
+    Returns:
+        loss: nats.
+        logps/chosen, logps/rejected: log π_θ summed over the completion, nats.
+        rewards/chosen, rewards/rejected: the raw implicit rewards β·u.
+        rewards/margins: their difference. rewards/accuracies: share of pairs with u_w > u_l.
+        shift/chosen, shift/rejected: u, the change against the reference, nats per completion.
+        ada/rho: β_w/β_l as used, after floor and ceiling. ada/ceiling_share: share of pairs for
+            which it is the ceiling.
+        balance/ratio: |∂L/∂x_w| / |∂L/∂x_l| for per-token x = exp(u/|y|), the geometric mean over
+            pairs of (β_w/β_l)·(x_l/x_w). Below 1 the rejected is pushed harder. As in AdaDPO's own
+            ρ, the factor |y_w|/|y_l| that unequal lengths would add is left out.
+    """
+    loss = result.loss
+    ratio = loss.beta_chosen / loss.beta_rejected
+    log_x_w = result.chosen_shift / result.chosen_lengths
+    log_x_l = result.rejected_shift / result.rejected_lengths
+    at_ceiling = ratio > (ceiling or math.inf) * (1 - 1e-6)
+    values = {
+        "loss": loss.loss,
+        "logps/chosen": result.chosen_logps,
+        "logps/rejected": result.rejected_logps,
+        "rewards/chosen": loss.chosen_rewards,
+        "rewards/rejected": loss.rejected_rewards,
+        "rewards/accuracies": (result.chosen_shift > result.rejected_shift).float(),
+        "rewards/margins": loss.chosen_rewards - loss.rejected_rewards,
+        "shift/chosen": result.chosen_shift,
+        "shift/rejected": result.rejected_shift,
+        "ada/rho": ratio,
+        "ada/ceiling_share": at_ceiling.float(),
+        "balance/ratio": (ratio.log() + log_x_l - log_x_w).mean().exp(),
+    }
+    means = torch.stack([value.mean().float() for value in values.values()]).tolist()
+    return dict(zip(values, means, strict=True))

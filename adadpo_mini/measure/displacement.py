@@ -1,0 +1,82 @@
+"""Will the chosen fall? Measurements on single pairs: displacement, CHES, the token view.
+
+Everything here looks at a model and changes nothing. What is measured on every step's batch, the
+force balance among it, is in `trainer.describe`; where the probability goes is in `mass.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.tokens.batch import TokenizedPair, make_batch
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """Does the next step raise or lower the chosen, to first order?
+
+    With g = ∇_θ log π(y|x), a step of gradient descent on L = −log σ(β_w·u_w − β_l·u_l) changes
+    log π_w in proportion to β_w·‖g_w‖² − β_l·⟨g_w, g_l⟩. So the chosen falls exactly if the meter
+    ⟨g_w, g_l⟩/‖g_w‖² exceeds β_w/β_l: 1 for DPO, ρ (at most C) for AdaDPO.
+
+    Attributes:
+        meter: ⟨g_w, g_l⟩/‖g_w‖², no unit.
+        cosine: of the angle between the two gradients.
+        norm_ratio: ‖g_l‖/‖g_w‖; the meter is cosine × norm_ratio.
+    """
+
+    meter: float
+    cosine: float
+    norm_ratio: float
+
+
+def displacement(model, pair: TokenizedPair) -> Displacement:
+    """Measure `Displacement` on one pair, by two backward passes.
+
+    The model's `.grad` is not touched; its parameters must require gradients.
+    """
+    batch = make_batch([pair]).to(model.device)
+    logps = completion_logps(model, batch.input_ids, batch.completion_mask)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    g_w, g_l = (torch.autograd.grad(logp, parameters, retain_graph=True) for logp in logps)
+
+    def dot_product(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+        return sum((a.float() * b.float()).sum() for a, b in zip(one, other, strict=True)).item()
+
+    dot = dot_product(g_w, g_l)
+    norm_w, norm_l = dot_product(g_w, g_w) ** 0.5, dot_product(g_l, g_l) ** 0.5
+    return Displacement(dot / norm_w**2, dot / (norm_w * norm_l), norm_l / norm_w)
+
+
+@dataclass(frozen=True)
+class Ches:
+    """Centred hidden embedding similarity: how much alike a model sees two answers.
+
+    With h_t the last hidden state from which token t is predicted, and H = Σ_t h_t over an
+    answer's tokens,
+
+        ches = ⟨H_w, H_l⟩ − ‖H_w‖²          normalised = ⟨H_w, H_l⟩/(|y_w|·|y_l|) − ‖H_w‖²/|y_w|²
+
+    The higher, the more is the chosen expected to be dragged down with the rejected.
+
+    Source: Razin et al. 2024, arXiv:2410.08847; compared with the authors' code,
+    `ches/ches.py` in princeton-nlp/unintentional-unalignment.
+    """
+
+    ches: float
+    normalised: float
+
+
+@torch.no_grad()
+def ches(model, pair: TokenizedPair) -> Ches:
+    """Measure `Ches` on one pair, by one forward pass."""
+    batch = make_batch([pair]).to(model.device)
+    output = model(input_ids=batch.input_ids, use_cache=False, output_hidden_states=True)
+    hidden = output.hidden_states[-1][:, :-1].float()  # position i predicts the token at i + 1
+    sums = (hidden * batch.completion_mask[:, 1:, None]).sum(1)
+    (h_w, h_l), (n_w, n_l) = sums, batch.lengths.tolist()
+    dot, square = (h_w @ h_l).item(), (h_w @ h_w).item()
+    return Ches(dot - square, dot / (n_w * n_l) - square / n_w**2)

@@ -1,0 +1,135 @@
+"""Where the probability goes: the mass ledger, KL to the reference, and a probe set.
+
+The toy world knows all well-formed answers to a prompt, so that what the chosen and the rejected
+lose can be followed to the last per mille.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.models.generate import sample_answers
+from adadpo_mini.pairs.load import Pair
+from adadpo_mini.tokens.batch import stack_rows, tokenize_completions
+from adadpo_mini.toyworld.grammar import Answer, find_topic, well_formed_answers
+
+ROWS_AT_ONCE = 48
+LONGEST_ANSWER = 80  # tokens; more than any well-formed answer of the toy world has
+
+
+def answer_logps(model, tokenizer, prompt: str, answers: Sequence[str]) -> Tensor:
+    """log π(y|x) of many answers to one prompt, end token included, nats, shape (answers,).
+
+    A text counts as the tokens that the tokenizer makes of it. A model may also spell it in other
+    tokens; that probability is not in here.
+    """
+    rows = tokenize_completions([prompt] * len(answers), answers, tokenizer)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))  # spend little on padding
+    logps = torch.empty(len(rows))
+    with torch.no_grad():
+        for start in range(0, len(order), ROWS_AT_ONCE):
+            part = order[start : start + ROWS_AT_ONCE]
+            batch = (t.to(model.device) for t in stack_rows([rows[i] for i in part]))
+            logps[part] = completion_logps(model, *batch).float().cpu()
+    return logps
+
+
+@dataclass(frozen=True)
+class MassLedger:
+    """The probability of every answer to one prompt, in four accounts that sum to 1.
+
+    Attributes:
+        chosen: π(y_w|x), of exactly this text.
+        rejected: π(y_l|x).
+        well_formed: all other well-formed answers of the toy world together.
+        elsewhere: everything else, 1 minus the three.
+        by_kind: the well-formed mass by kind of answer, chosen and rejected included.
+        most_likely: the more likely of the best well-formed answer and the greedy one. Nothing
+            cheap finds the arg max over all texts; one of the two very often is.
+        most_likely_mass: its probability.
+    """
+
+    chosen: float
+    rejected: float
+    well_formed: float
+    elsewhere: float
+    by_kind: dict[str, float]
+    most_likely: str
+    most_likely_mass: float
+
+
+def mass_ledger(model, tokenizer, pair: Pair) -> MassLedger:
+    """Count the mass of all answers to a pair's prompt.
+
+    Raises:
+        ValueError: the prompt is not the toy world's, or a side is no well-formed answer to it.
+    """
+    answers = well_formed_answers_to(pair)
+    mass = _masses(model, tokenizer, pair["prompt"], [answer.text for answer in answers])
+    by_kind: dict[str, float] = {}
+    for answer in answers:
+        by_kind[answer.kind] = by_kind.get(answer.kind, 0.0) + mass[answer.text]
+    greedy = greedy_answer(model, tokenizer, pair["prompt"])
+    if greedy not in mass:
+        mass |= _masses(model, tokenizer, pair["prompt"], [greedy])
+    best = max(mass, key=mass.__getitem__)
+    accounts = _accounts(pair, mass, total=sum(by_kind.values()))
+    return MassLedger(*accounts.values(), by_kind, best, mass[best])
+
+
+def mass_accounts(model, tokenizer, pair: Pair) -> dict[str, float]:
+    """The four accounts of `mass_ledger` alone, by the names they have in an event."""
+    answers = [answer.text for answer in well_formed_answers_to(pair)]
+    mass = _masses(model, tokenizer, pair["prompt"], answers)
+    return _accounts(pair, mass, total=sum(mass.values()))
+
+
+def is_countable(pair: Pair) -> bool:
+    """True if the toy world knows the prompt, and both sides as well-formed answers to it."""
+    try:
+        well_formed_answers_to(pair)
+    except ValueError:
+        return False
+    return True
+
+
+def _accounts(pair: Pair, mass: Mapping[str, float], total: float) -> dict[str, float]:
+    """The four accounts, from π(y|x) by answer and the mass of all well-formed ones together."""
+    chosen, rejected = mass[pair["chosen"]], mass[pair["rejected"]]
+    return {
+        "chosen": chosen,
+        "rejected": rejected,
+        "well_formed": total - chosen - rejected,
+        "else": 1 - total,
+    }
+
+
+def _masses(model, tokenizer, prompt: str, answers: Sequence[str]) -> dict[str, float]:
+    """π(y|x) by answer."""
+    logps = answer_logps(model, tokenizer, prompt, answers).double()
+    return dict(zip(answers, logps.exp().tolist(), strict=True))
+
+
+def greedy_answer(model, tokenizer, prompt: str) -> str:
+    """The answer that always takes the most likely next token."""
+    settings = {"temperature": 0, "max_new_tokens": LONGEST_ANSWER}
+    return sample_answers(model, tokenizer, [prompt], **settings)[0]
+
+
+def well_formed_answers_to(pair: Pair) -> tuple[Answer, ...]:
+    """All well-formed answers to a pair's prompt.
+
+    Raises:
+        ValueError: the prompt is not the toy world's, or a side is no well-formed answer to it.
+    """
+    topic = find_topic(pair["prompt"])
+    if topic is None:
+        raise ValueError(f"not a prompt of the toy world: {pair['prompt']!r}")
+    answers = well_formed_answers(topic)
+    for side in ("chosen", "rejected"):
+        if pair[side] not in {answer.text for answer in answers}:
+            raise ValueError(f"{side} is not a well-formed answer to its prompt: {pair[side]!r}")
+    return answers

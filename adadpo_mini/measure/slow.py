@@ -1,0 +1,120 @@
+"""The slow measurements of a race: each costs as much as a few steps, so they are taken rarely.
+
+At these numbers of prompts and pairs, and every 60 steps, they take about an eighth of its time;
+`make bench` measures it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+from threading import Lock
+
+from adadpo_mini.event import Event
+from adadpo_mini.measure.batch import measure_batch
+from adadpo_mini.measure.displacement import displacement
+from adadpo_mini.measure.kl import sampled_kl
+from adadpo_mini.measure.mass import (
+    LONGEST_ANSWER,
+    answer_logps,
+    is_countable,
+    mass_accounts,
+)
+from adadpo_mini.methods import BoundLoss
+from adadpo_mini.models.reference import ScoredPairs
+from adadpo_mini.pairs.load import Pair, Pairs
+from adadpo_mini.tokens.tokenized import TokenTable
+
+MASS_PAIRS = 1
+DISPLACEMENT_PAIRS = 2
+KL_PROMPTS = 8
+ENOUGH = 1000  # pairs to take those prompts from
+STRANGE = 1e-9  # a model that gives the toy world's answers less probability does not live in it
+
+
+class SlowMeasurements:
+    """Measures a policy on the first few held-out pairs.
+
+    Args:
+        reference: the model that the policy is compared with.
+        pairs: held-out pairs; tokenized: the same as token ids.
+        seed: of the answers that are sampled to estimate KL.
+        **scoring: how pairs are scored, as for `ScoredPairs`.
+    """
+
+    def __init__(
+        self, reference, tokenizer, pairs: Pairs, tokenized: TokenTable, seed: int, **scoring
+    ) -> None:
+        self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
+        self._lock, self._at_start = Lock(), None
+        self._tokenized = tokenized[:DISPLACEMENT_PAIRS]
+        self._scoring = scoring
+        self._scored = ScoredPairs(reference, self._tokenized, **scoring)
+        enough = tokenized[:ENOUGH]
+        self._prompts = _alike_in_length([pair.prompt for pair in enough])
+        longest = max(max(len(pair.chosen), len(pair.rejected)) for pair in enough)
+        self._longest_answer = max(LONGEST_ANSWER, longest)
+        self._countable = [pair for pair in pairs[:MASS_PAIRS] if self._can_count(pair)]
+
+    def _can_count(self, pair: Pair) -> bool:
+        """Whether the toy world knows the pair's answers and the model ever gives them."""
+        if not is_countable(pair):
+            return False
+        sides = [pair["chosen"], pair["rejected"]]
+        logps = answer_logps(self._reference, self._tokenizer, pair["prompt"], sides)
+        return logps.exp().sum().item() > STRANGE
+
+    def read(self, model, loss: BoundLoss, *, untrained: bool = False) -> Event:
+        """What is known about a policy now.
+
+        Args:
+            loss: that of its method.
+            untrained: the policy is still the start that it shares with others; what is measured
+                on one of them then holds for all.
+
+        Returns:
+            eval_kl: KL(π_θ‖π_ref), nats per completion, estimated; see `mass.sampled_kl`.
+            eval_length: mean length of the answers sampled for it, tokens; they are cut off where
+                no held-out completion, and none of the toy world's, is as long.
+            mass/chosen, mass/rejected, mass/well_formed, mass/else: the mass ledger, averaged over
+                a few pairs; only for a model that lives in the toy world.
+            displacement/meter, displacement/threshold: to first order the chosen falls if the first
+                exceeds the second; averaged over a few pairs. See `measure.displacement`.
+        """
+        if untrained:
+            with self._lock:
+                self._at_start = self._at_start or self._measure(model)
+                measured = self._at_start
+        else:
+            measured = self._measure(model)
+        scored = self._scored.batch(range(len(self._tokenized)))
+        pairs = measure_batch(model, loss, scored, **self._scoring)
+        return {**measured, "displacement/threshold": pairs["ada/rho"]}
+
+    def _measure(self, model) -> Event:
+        kl = sampled_kl(
+            model,
+            self._reference,
+            self._prompts,
+            self._tokenizer.eos_token_id,
+            seed=self._seed,
+            max_new_tokens=self._longest_answer,
+        )
+        event = {
+            "eval_kl": kl.kl,
+            "eval_length": kl.length,
+            "displacement/meter": fmean(displacement(model, p).meter for p in self._tokenized),
+        }
+        if self._countable:
+            accounts = [mass_accounts(model, self._tokenizer, pair) for pair in self._countable]
+            for name in accounts[0]:
+                event[f"mass/{name}"] = fmean(account[name] for account in accounts)
+        return event
+
+
+def _alike_in_length(prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """A few different prompts, as token ids: of one length if so many are, for then they are
+    sampled as a single batch; else the first ones."""
+    different = list(dict.fromkeys(map(tuple, prompts)))
+    commonest = Counter(map(len, different)).most_common(1)[0][0]
+    alike = [prompt for prompt in different if len(prompt) == commonest]
+    return (alike if len(alike) >= KL_PROMPTS else different)[:KL_PROMPTS]

@@ -1,0 +1,88 @@
+"""One pair token by token: what each token gained, and how hard the loss pushes on it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.logprobs import token_logps
+from adadpo_mini.methods import BoundLoss
+from adadpo_mini.tokens.batch import TokenizedPair, make_batch
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """One completion, token by token; all but `tokens` of shape (|y|,).
+
+    Attributes:
+        tokens: their texts; the last is the end token.
+        policy_logps: log π_θ(y_t|x, y_<t), nats.
+        ref_logps: the same under the reference.
+        gradient_weight: how hard the loss pushes on the token's own logit,
+            c·(1 − π_θ(y_t|x, y_<t)), where c = |∂L/∂ log π_θ(y|x)| is the same for all tokens of
+            a completion. A token that is certain already is hardly pushed.
+    """
+
+    tokens: list[str]
+    policy_logps: Tensor
+    ref_logps: Tensor
+    gradient_weight: Tensor
+
+    @property
+    def change(self) -> Tensor:
+        """log π_θ − log π_ref of each token, nats; sums to u."""
+        return self.policy_logps - self.ref_logps
+
+
+def token_views(
+    model, reference, tokenizer, pair: TokenizedPair, loss: BoundLoss
+) -> tuple[TokenView, TokenView]:
+    """(chosen, rejected) of one pair, token by token.
+
+    Args:
+        loss: what weighs the two sides, `METHODS[name].bind(knobs)` or a trainer's `loss`.
+    """
+    rows = make_batch([pair]).to(model.device)
+    with torch.no_grad():
+        policy, ref = (
+            token_logps(one(input_ids=rows.input_ids, use_cache=False).logits, rows.input_ids)
+            for one in (model, reference)
+        )
+    mask = rows.completion_mask[:, 1:]
+    forces = pair_forces(loss, *(policy * mask).sum(1), *(ref * mask).sum(1), *rows.lengths)
+
+    def view(side: int, completion: list[int]) -> TokenView:
+        here = mask[side].bool()
+        texts = [tokenizer.decode([token]) for token in completion]
+        mine, theirs = policy[side][here].cpu(), ref[side][here].cpu()
+        return TokenView(texts, mine, theirs, forces[side] * (1 - mine.exp()))
+
+    return view(0, pair.chosen), view(1, pair.rejected)
+
+
+def pair_forces(
+    loss: BoundLoss,
+    chosen_logp: Tensor,
+    rejected_logp: Tensor,
+    ref_chosen_logp: Tensor,
+    ref_rejected_logp: Tensor,
+    chosen_length: Tensor,
+    rejected_length: Tensor,
+) -> tuple[float, float]:
+    """(−∂L/∂log π_w, ∂L/∂log π_l) of one pair, by autograd: how hard each side is pushed.
+
+    >>> from adadpo_mini.methods.registry import METHODS
+    >>> zero, one = torch.tensor(0.0), torch.tensor(1)
+    >>> pair_forces(METHODS["dpo"].bind({"beta": 0.1}), zero, zero, zero, zero, one, one)  # β/2
+    (0.05..., 0.05...)
+    """
+    sides = [logp.detach().view(1).requires_grad_() for logp in (chosen_logp, rejected_logp)]
+    value = loss(
+        *sides,
+        ref_chosen_logp.view(1),
+        ref_rejected_logp.view(1),
+        chosen_lengths=chosen_length.view(1),
+        rejected_lengths=rejected_length.view(1),
+    ).loss
+    up, down = torch.autograd.grad(value, sides)
+    return -up.item(), down.item()

@@ -1,0 +1,259 @@
+"""Losses without a reference: SimPO, CPO, ORPO, each with its Ada form.
+
+They look at log π_θ(y|x) itself, so AdaDPO's principle applies to them in policy space. They take
+the reference's log-probs all the same, for one thing only: the rewards they report are the raw β·u
+of every other loss, so that methods can be compared. `*logps` are the four log-probs that
+`dpo_loss` takes, in its order. The Ada forms were derived for this package.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adadpo_mini.losses import (
+    PreferenceLoss,
+    adaptive_ratio,
+    as_lengths,
+    check,
+    log_ratios,
+    with_rewards,
+)
+from adadpo_mini.methods.method import DERIVED, RHO_P, Method
+
+
+def simpo_loss(
+    *logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+) -> PreferenceLoss:
+    """Simple preference optimisation: per-token log-probs, and a margin γ to be won by.
+
+        L = −log σ(β·log π_w/|y_w| − β·log π_l/|y_l| − γ)
+
+    Source: Meng et al. 2024, arXiv:2405.14734, equation 6.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
+    >>> round(simpo_loss(-one, -one, zero, zero, **lengths).loss.item(), 4)  # −log σ(−0.5)
+    0.9741
+    """
+    check(beta > 0, f"beta must be positive, not {beta}")
+    a_w, a_l = _per_token_logps(logps, chosen_lengths, rejected_lengths)
+    per_pair = -F.logsigmoid(beta * a_w - beta * a_l - gamma)
+    return with_rewards(per_pair, *log_ratios(*logps), beta)
+
+
+def ada_simpo_loss(
+    *logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+    ceiling: float = 2.0,
+    k: float = 1.0,
+    floor: float | None = None,
+) -> PreferenceLoss:
+    """SimPO with both sides pushing equally hard on the per-token probability p = π^(1/|y|).
+
+        ρ = p_w/p_l
+        L = −log σ(β_w·log p_w − β·log p_l − γ),   β_w = β·sg[min(k·ρ, C)]
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
+    >>> ada_simpo_loss(-one, -2 * one, zero, zero, **lengths).beta_chosen  # 2·min(e, 2)
+    tensor([4.])
+    """
+    check(beta > 0, f"beta must be positive, not {beta}")
+    a_w, a_l = _per_token_logps(logps, chosen_lengths, rejected_lengths)
+    ratio, rho = adaptive_ratio(a_w - a_l, ceiling=ceiling, k=k, floor=floor)
+    per_pair = -F.logsigmoid(beta * ratio * a_w - beta * a_l - gamma)
+    return with_rewards(per_pair, *log_ratios(*logps), beta, ratio, rho)
+
+
+def cpo_loss(
+    *logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    nll_weight: float = 1.0,
+) -> PreferenceLoss:
+    """Contrastive preference optimisation: DPO with a flat reference, and imitation of the chosen.
+
+        L = −log σ(β·log π_w − β·log π_l) − λ·log π_w/|y_w|
+
+    Args:
+        nll_weight: λ. The imitation term is per token, as in TRL.
+
+    Source: Xu et al. 2024, arXiv:2401.08417.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
+    >>> round(cpo_loss(-one, -one, zero, zero, **lengths).loss.item(), 4)  # log 2 + 1
+    1.6931
+    """
+    check(beta > 0, f"beta must be positive, not {beta}")
+    logp_w, logp_l = _policy(logps)
+    a_w, _ = _per_token_logps(logps, chosen_lengths, rejected_lengths)
+    per_pair = -F.logsigmoid(beta * logp_w - beta * logp_l) - nll_weight * a_w
+    return with_rewards(per_pair, *log_ratios(*logps), beta)
+
+
+def ada_cpo_loss(
+    *logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    nll_weight: float = 1.0,
+    ceiling: float = 2.0,
+    k: float = 1.0,
+    floor: float | None = None,
+) -> PreferenceLoss:
+    """CPO whose contrastive part pushes equally hard on both sides; imitation comes on top.
+
+        ρ = exp(log π_w/|y_w| − log π_l/|y_l|)
+        L = −log σ(β_w·log π_w − β·log π_l) − λ·log π_w/|y_w|,   β_w = β·sg[min(k·ρ, C)]
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
+    >>> ada_cpo_loss(-one, -1.5 * one, zero, zero, **lengths).rho  # e^0.5
+    tensor([1.6487])
+    """
+    check(beta > 0, f"beta must be positive, not {beta}")
+    logp_w, logp_l = _policy(logps)
+    a_w, a_l = _per_token_logps(logps, chosen_lengths, rejected_lengths)
+    ratio, rho = adaptive_ratio(a_w - a_l, ceiling=ceiling, k=k, floor=floor)
+    per_pair = -F.logsigmoid(beta * ratio * logp_w - beta * logp_l) - nll_weight * a_w
+    return with_rewards(per_pair, *log_ratios(*logps), beta, ratio, rho)
+
+
+def orpo_loss(
+    *logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    nll_weight: float = 1.0,
+) -> PreferenceLoss:
+    """Odds-ratio preference optimisation: imitate the chosen, at better odds than the rejected.
+
+        odds(p) = p/(1 − p),   p = π^(1/|y|)
+        L = −λ·log p_w − β·log σ(log odds(p_w) − log odds(p_l))
+
+    Args:
+        beta: the paper's λ, the weight of the odds-ratio term.
+        nll_weight: the weight of imitation; the paper has 1.
+
+    Source: Hong et al. 2024, arXiv:2403.07691, equations 6 and 7.
+
+    >>> half, zero, one = torch.tensor([0.5]).log(), torch.zeros(1), torch.ones(1)
+    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
+    >>> round(orpo_loss(half, half, zero, zero, **lengths).loss.item(), 4)  # 1.1·log 2
+    0.7625
+    """
+    check(beta > 0, f"beta must be positive, not {beta}")
+    a_w, a_l = _per_token_logps(logps, chosen_lengths, rejected_lengths)
+    per_pair = -nll_weight * a_w - beta * F.logsigmoid(_log_odds(a_w) - _log_odds(a_l))
+    return with_rewards(per_pair, *log_ratios(*logps), beta)
+
+
+def ada_orpo_loss(
+    *logps: Tensor,
+    chosen_lengths: Tensor,
+    rejected_lengths: Tensor,
+    beta: float = 0.1,
+    nll_weight: float = 1.0,
+    ceiling: float = 2.0,
+    k: float = 1.0,
+    floor: float | None = None,
+) -> PreferenceLoss:
+    """ORPO whose odds-ratio part pushes equally hard on p_w and p_l; imitation comes on top.
+
+        ρ = p_w·(1 − p_w) / (p_l·(1 − p_l))
+        L = −λ·log p_w − β·log σ(r·log odds(p_w) − log odds(p_l)),   r = sg[min(k·ρ, C)]
+
+    >>> half, zero, one = torch.tensor([0.5]).log(), torch.zeros(1), torch.ones(1)
+    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
+    >>> ada_orpo_loss(half, torch.tensor([0.2]).log(), zero, zero, **lengths).rho  # 0.25/0.16
+    tensor([1.5625])
+    """
+    a_w, a_l = _per_token_logps(logps, chosen_lengths, rejected_lengths)
+    log_rho = (a_w + _log_one_minus_exp(a_w)) - (a_l + _log_one_minus_exp(a_l))
+    ratio, rho = adaptive_ratio(log_rho, ceiling=ceiling, k=k, floor=floor)
+    check(beta > 0, f"beta must be positive, not {beta}")
+    per_pair = -nll_weight * a_w - beta * F.logsigmoid(ratio * _log_odds(a_w) - _log_odds(a_l))
+    return with_rewards(per_pair, *log_ratios(*logps), beta, ratio, rho)
+
+
+def _policy(logps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """log π_w and log π_l, in fp32 at least."""
+    zeros = [torch.zeros_like(logp) for logp in logps[2:]]
+    return log_ratios(*logps[:2], *zeros)
+
+
+def _per_token_logps(
+    logps: tuple[Tensor, ...], chosen: Tensor, rejected: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log p_w and log p_l, the mean log-prob of a token."""
+    logp_w, logp_l = _policy(logps)
+    lengths_w, lengths_l = as_lengths(logp_w, chosen, rejected)
+    return logp_w / lengths_w, logp_l / lengths_l
+
+
+def _log_odds(a: Tensor) -> Tensor:
+    """log(p/(1 − p)) for p = e^a."""
+    return a - _log_one_minus_exp(a)
+
+
+def _log_one_minus_exp(a: Tensor) -> Tensor:
+    """log(1 − e^a) for a ≤ 0; a certainty (a = 0) is taken for very nearly one."""
+    return torch.log(-torch.expm1(a.clamp(max=-1e-7)))
+
+
+METHODS = {
+    "simpo": Method(
+        "SimPO",
+        simpo_loss,
+        "−log σ(β·log p_w − β·log p_l − γ)",
+        "arXiv:2405.14734",
+        needs_reference=False,
+    ),
+    "ada_simpo": Method(
+        "Ada-SimPO",
+        ada_simpo_loss,
+        f"−log σ(β·r·log p_w − β·log p_l − γ), {RHO_P}",
+        DERIVED,
+        "p",
+        needs_reference=False,
+    ),
+    "cpo": Method(
+        "CPO",
+        cpo_loss,
+        "−log σ(β·log π_w − β·log π_l) − λ·log p_w",
+        "arXiv:2401.08417",
+        needs_reference=False,
+    ),
+    "ada_cpo": Method(
+        "Ada-CPO",
+        ada_cpo_loss,
+        f"−log σ(β·r·log π_w − β·log π_l) − λ·log p_w, {RHO_P}",
+        DERIVED,
+        "p, imitation aside",
+        needs_reference=False,
+    ),
+    "orpo": Method(
+        "ORPO",
+        orpo_loss,
+        "−log p_w − β·log σ(log odds(p_w) − log odds(p_l))",
+        "arXiv:2403.07691",
+        needs_reference=False,
+    ),
+    "ada_orpo": Method(
+        "Ada-ORPO",
+        ada_orpo_loss,
+        "−log p_w − β·log σ(r·log odds(p_w) − log odds(p_l)), ρ = p_w(1 − p_w)/(p_l(1 − p_l))",
+        DERIVED,
+        "p, imitation aside",
+        needs_reference=False,
+    ),
+}

@@ -1,0 +1,53 @@
+"""Every method a race can run, by name.
+
+DPO, AdaDPO and the fixed ratio stand here; each relative stands next to its loss.
+"""
+
+from adadpo_mini.losses import adadpo_loss, dpo_loss, fixed_ratio_loss
+from adadpo_mini.methods import reference_based, reference_free
+from adadpo_mini.methods.method import ADA, RHO_P, RHO_X, Method
+from adadpo_mini.system.markdown import markdown_table
+
+ADA_FORM = "−log σ(β·r·u_w − β·u_l)"
+
+METHODS: dict[str, Method] = {
+    "dpo": Method("DPO", dpo_loss, "−log σ(β·u_w − β·u_l)", "arXiv:2305.18290"),
+    "adadpo": Method("AdaDPO", adadpo_loss, f"{ADA_FORM}, {RHO_X}", ADA, "x = exp(u/|y|)"),
+    "adadpo_policy": Method(
+        "AdaDPO, policy space",
+        adadpo_loss,
+        f"{ADA_FORM}, {RHO_P}",
+        ADA,
+        "p",
+        {"space": "policy"},
+    ),
+    "adadpo_raw": Method(
+        "AdaDPO, raw",
+        adadpo_loss,
+        f"{ADA_FORM}, ρ = exp(u_w − u_l)",
+        ADA,
+        "x = exp(u)",
+        {"length_normalize": False},
+    ),
+    "fixed_ratio": Method(
+        "fixed ratio",
+        fixed_ratio_loss,
+        "−log σ(c·β·u_w − β·u_l)",
+        "AdaDPO's control; DPO-Shift, arXiv:2502.07599, with f = 1/c",
+    ),
+    **reference_based.METHODS,
+    **reference_free.METHODS,
+}
+RLHF = "rlhf"
+"""Not a loss on pairs but what DPO replaced; see `rlhf/`."""
+
+ALL_METHODS = (*METHODS, RLHF)
+
+
+def methods_table() -> str:
+    """The table of all losses in Markdown, with p = π^(1/|y|) and u, σ, sg as everywhere."""
+    rows = (
+        (f"`{name}`", method.formula, method.balanced or "–", method.source)
+        for name, method in METHODS.items()
+    )
+    return markdown_table(("name", "loss of a pair", "balanced in", "source"), rows)

@@ -1,0 +1,192 @@
+"""Which rows of a data set are used, and an account of those that are not."""
+
+import hashlib
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.pairs.rows import Pair, UnusableRow, read_row
+
+REPEATED = "that repeat an earlier pair"
+IN_TRAINING = "also in the training split"
+TOO_LONG = "longer than the model reads"
+CONTRADICTORY = "contradictory"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the rows of a data set.
+
+    Attributes:
+        source: the name of the file or data set.
+        rows: how many there were.
+        kept: how many became a pair.
+        dropped: how many did not, by the reason.
+        first: where each of these reasons, and the first contradiction, was met first.
+        contradictory: pairs that are kept although an earlier one prefers the opposite.
+        strict: whether a faulty row is an error, and not dropped.
+        note: a sentence on where the rows are from, if there is something to know about that.
+    """
+
+    source: str
+    rows: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+    contradictory: int = 0
+    strict: bool = False
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it but the note, in one sentence.
+
+        >>> print(LoadReport("a.csv", 9, 8, {"without a prompt": 1}, {}, 2).text)
+        a.csv: 8 of 9 rows kept; dropped 1 without a prompt; 2 contradict an earlier pair and are
+        kept.
+        """
+        parts = [f"{self.source}: {self.kept:,} of {self.rows:,} rows kept"]
+        if self.dropped:
+            counts = (f"{n:,} {why}{self._place(why)}" for why, n in self.dropped.items())
+            parts.append(f"dropped {', '.join(counts)}")
+        if self.contradictory:
+            plural = "contradicts" if self.contradictory == 1 else "contradict"
+            place = self._place(CONTRADICTORY)
+            parts.append(
+                f"{self.contradictory:,} {plural} an earlier pair{place} and "
+                f"{'is' if self.contradictory == 1 else 'are'} kept"
+            )
+        return "; ".join(parts) + "."
+
+    def without(self, count: int, reason: str, where: str) -> "LoadReport":
+        """The account after `count` more pairs were dropped, the first of them from `where`."""
+        return replace(
+            self,
+            kept=self.kept - count,
+            dropped={**self.dropped, reason: self.dropped.get(reason, 0) + count},
+            first={reason: where, **self.first},
+        )
+
+    def _place(self, reason: str) -> str:
+        where = self.first.get(reason, "").removeprefix(f"{self.source}, ")
+        return f" (first: {where})" if where else ""
+
+
+def loading_note(train: LoadReport | None, held_out: LoadReport | None) -> str | None:
+    """What is worth telling of the rows trained on and of those held out; None if all were used,
+    none contradict, and there is nothing to know about where they are from.
+
+    Args:
+        train, held_out: `report` of both sides, however they were parted.
+
+    >>> train = LoadReport("a (train)", 9, 9)
+    >>> print(loading_note(train, LoadReport("a (test)", 4, 3, {IN_TRAINING: 1})))
+    a (test): 3 of 4 rows kept; dropped 1 also in the training split.
+    """
+    reports = [report for report in (train, held_out) if report]
+    if len(reports) == 2 and train.source == held_out.source:
+        reports = [_together(train, held_out)]
+    notes = dict.fromkeys(report.note for report in reports if report.note)
+    texts = [report.text for report in reports if report.dropped or report.contradictory]
+    return " ".join([*notes, *texts]) or None
+
+
+def _together(train: LoadReport, held_out: LoadReport) -> LoadReport:
+    """One account of rows that were loaded as one: only what is too long is found after parting."""
+    lost = held_out.dropped.get(TOO_LONG, 0)
+    if not lost or train == held_out:  # equal where they could not be parted, and are the same
+        return train
+    return train.without(lost, TOO_LONG, held_out.first[TOO_LONG])
+
+
+class Screen:
+    """Checks rows one by one, and remembers of those before only a digest of each.
+
+    A pair that repeats an earlier one is dropped: it would count twice, and a copy of it might be
+    held out. One that says the opposite of an earlier one is kept, since people do disagree and
+    noisy labels are a part of real data; it is counted.
+
+    Args:
+        source: the name of the file or data set.
+        strict: a faulty row is an error; else it is dropped, for nobody can mend a row of a data
+            set that others made.
+        trained: `seen` of the training split, for one that is held out from it: what was trained
+            on says nothing of what was learned, so that such a pair is dropped as well.
+
+    Attributes:
+        seen: the digests of the pairs that were kept.
+    """
+
+    def __init__(self, source: str, strict: bool, trained: Set[bytes] = frozenset()) -> None:
+        self.source, self.strict, self._trained = source, strict, trained
+        self.rows = self.kept = self.contradictory = 0
+        self.dropped: dict[str, int] = {}
+        self.first: dict[str, str] = {}
+        self.first_fault: UnusableRow | None = None
+        self.seen: set[bytes] = set()
+
+    def check(self, where: str, row: object) -> Pair | None:
+        """The row's pair, or None if it is to be left out.
+
+        Raises:
+            InputError: as `read_row`; of the rows that could be left out only if strict.
+        """
+        self.rows += 1
+        try:
+            pair = read_row(where, row)
+        except UnusableRow as fault:
+            if self.strict:
+                raise
+            self.first_fault = self.first_fault or fault
+            return self._drop(fault.reason, where)
+        digest = _digest(pair["prompt"], pair["chosen"], pair["rejected"])
+        if digest in self._trained:
+            return self._drop(IN_TRAINING, where)
+        if digest in self.seen:
+            return self._drop(REPEATED, where)
+        self.seen.add(digest)
+        if _digest(pair["prompt"], pair["rejected"], pair["chosen"]) in self.seen:
+            self.contradictory += 1
+            self.first.setdefault(CONTRADICTORY, where)
+        self.kept += 1
+        return pair
+
+    def report(self, note: str = "") -> LoadReport:
+        """The account of all rows so far.
+
+        Raises:
+            InputError: there were rows, but none could be used.
+        """
+        if self.rows and not self.kept:
+            if self.first_fault is None:
+                raise InputError(
+                    f"{self.source}: all of its {self.rows:,} rows are also in the training split, "
+                    "so nothing is held out; give the training split alone and a part is held out."
+                )
+            raise InputError(
+                f"{self.source}: none of its {self.rows:,} rows can be used; the first fault: "
+                f"{self.first_fault}"
+            )
+        return LoadReport(
+            self.source,
+            self.rows,
+            self.kept,
+            self.dropped,
+            self.first,
+            self.contradictory,
+            self.strict,
+            note,
+        )
+
+    def _drop(self, reason: str, where: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self.first.setdefault(reason, where)
+
+
+def _digest(*texts: str) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))  # so that texts cannot run together
+        digest.update(encoded)
+    return digest.digest()

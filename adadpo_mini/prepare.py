@@ -1,0 +1,163 @@
+"""All that happens before the first step: loading, tokenising, the memory check, the caches."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+
+from adadpo_mini.config import RaceConfig
+from adadpo_mini.errors import InputError
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.measure.slow import SlowMeasurements
+from adadpo_mini.methods import RLHF
+from adadpo_mini.models.load import context_length, load_model
+from adadpo_mini.models.memory import SMALL, check_training_fits
+from adadpo_mini.models.reference import Logps, RefScores, ScoredBatch, ScoredPairs, model_key
+from adadpo_mini.models.shared_prompt import can_share_prompts, shared_logps
+from adadpo_mini.pairs.load import Pairs, load_splits
+from adadpo_mini.pairs.screening import loading_note
+from adadpo_mini.system.cache import digest
+from adadpo_mini.system.threads import choose_threads
+from adadpo_mini.tokens.batch import make_batch
+from adadpo_mini.tokens.templates import prompt_form
+from adadpo_mini.tokens.tokenized import TokenTable, fit_pairs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a race needs, loaded and checked.
+
+    Attributes:
+        config: the settings, with the number of threads that was chosen where none was given.
+        reference: the model all methods start from; it is never trained.
+        tokenizer: the tokenizer they share.
+        train_pairs: the pairs that are trained on; held_out: the others.
+        report: a sentence on what became of the rows of both; None if there is nothing to tell.
+        trained_on_held_out: True if the pairs have one prompt only and cannot be parted, so that
+            what is measured is what was trained on.
+        prompt_form: how a typed question becomes a prompt like those of the pairs.
+        train: the training pairs with their log-probs under the reference.
+        probe_tokens: the first `eval_pairs` held-out pairs as token ids; probe: as a batch.
+        scoring: how pairs are scored, `logps` and `pairs_at_once`.
+        slow: takes the slow measurements.
+        kept_scores: where the reference's log-probs are kept for the next run, if they are.
+        fingerprint: a digest of the tokenised pairs and of the reference: what else than the
+            settings decides the numbers.
+    """
+
+    config: RaceConfig
+    reference: object
+    tokenizer: object
+    train_pairs: Pairs
+    held_out: Pairs
+    report: str | None
+    trained_on_held_out: bool
+    prompt_form: str
+    train: ScoredPairs
+    probe_tokens: list
+    probe: ScoredBatch
+    scoring: dict
+    slow: SlowMeasurements
+    kept_scores: RefScores | None
+    fingerprint: str
+
+
+def prepare(
+    config: RaceConfig,
+    data: Iterable[dict] | None = None,
+    splits: tuple[Pairs, Pairs] | None = None,
+    start: tuple | None = None,
+) -> Prepared:
+    """Load and check what a race needs; arguments as for `Race`.
+
+    Raises:
+        InputError: the data or the model cannot be used, or memory does not suffice.
+    """
+    train_split, held_out_split = splits or load_splits(config.data if data is None else data)
+    reference, tokenizer = start or load_model(
+        config.model, device=config.device, dtype=config.dtype
+    )
+    reference.eval().requires_grad_(False)
+    if RLHF in config.methods and reference.device.type != "cpu":
+        raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
+    threads = config.threads or choose_threads(reference.num_parameters(), len(config.methods))
+    config = replace(config, threads=threads)
+
+    context = context_length(reference)
+    train_pairs, train_tokens = fit_pairs(train_split, tokenizer, context)
+    held_out, held_out_tokens = fit_pairs(held_out_split, tokenizer, context)
+    _check_memory(config, reference, train_tokens)
+    scoring = {
+        "logps": fastest_logps(reference, train_tokens, held_out_tokens),
+        "pairs_at_once": config.pairs_at_once or config.batch_size,
+    }
+    kept_scores = _kept_scores(config, reference, train_tokens, scoring["logps"])
+    known = kept_scores.load() if kept_scores else None
+    probe = held_out_tokens[: config.eval_pairs]
+    tokens = (train_tokens, held_out_tokens)
+    return Prepared(
+        config=config,
+        reference=reference,
+        tokenizer=tokenizer,
+        train_pairs=train_pairs,
+        held_out=held_out,
+        report=loading_note(train_pairs.report, held_out.report),
+        trained_on_held_out=train_split is held_out_split,
+        prompt_form=prompt_form([pair["prompt"] for pair in train_pairs[:1000]]),
+        train=ScoredPairs(reference, train_tokens, **scoring, known=known),
+        probe_tokens=probe,
+        probe=ScoredPairs(reference, probe, **scoring).batch(range(len(probe))),
+        scoring=scoring,
+        slow=SlowMeasurements(
+            reference, tokenizer, held_out, held_out_tokens, config.seed, **scoring
+        ),
+        kept_scores=kept_scores,
+        fingerprint=digest(
+            [digest(t for side in tokens for t in (side.ids, side.ends)), model_key(reference)]
+        ),
+    )
+
+
+def fastest_logps(model, *tables: TokenTable) -> Logps:
+    """How this model's completions are scored: with each prompt read once, if it can do that."""
+    extremes = [
+        pairs[int(find(pairs.lengths.sum(dim=1)))]
+        for pairs in tables
+        for find in (torch.argmax, torch.argmin)
+    ]
+    rows = make_batch(extremes).to(model.device)
+    can = can_share_prompts(model, rows.input_ids, rows.completion_mask)
+    return shared_logps if can else completion_logps
+
+
+def _check_memory(config: RaceConfig, reference, pairs: TokenTable) -> None:
+    check_training_fits(
+        reference,
+        reference.device,
+        policies=len(config.methods),
+        pairs_at_once=min(config.batch_size, config.pairs_at_once or config.batch_size),
+        longest=int(pairs.lengths.sum(dim=1).max()),
+        lora_rank=config.lora_rank,
+        checkpointing=config.checkpointing,
+    )
+
+
+def _kept_scores(
+    config: RaceConfig, reference, pairs: TokenTable, logps: Logps
+) -> RefScores | None:
+    """Where a large reference's scores are kept for the next run; a small one scores at once.
+
+    The last bit of a score depends on what else is in the batch, so that a race with other batches
+    scores anew.
+    """
+    if reference.num_parameters() < SMALL:
+        return None
+    return RefScores(
+        pairs,
+        reference,
+        seed=config.seed,
+        batch=config.batch_size,
+        threads=config.threads,
+        at_once=config.pairs_at_once,
+        logps=logps.__name__,
+    )

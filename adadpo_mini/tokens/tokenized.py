@@ -1,0 +1,165 @@
+"""Tokenised pairs in little memory, and kept from one run to the next; see `cache.py`."""
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from adadpo_mini.errors import InputError
+from adadpo_mini.pairs.load import Pairs
+from adadpo_mini.pairs.screening import TOO_LONG
+from adadpo_mini.system.cache import code_key, digest, keep_tensors, kept_tensors
+from adadpo_mini.tokens.batch import TokenizedPair, check_length, iter_tokenized
+from adadpo_mini.tokens.templates import chat_text
+
+TOKENISING = ("tokens/batch", "tokens/templates", "pairs/conversations")  # the modules that do it
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable(Sequence[TokenizedPair]):
+    """N tokenised pairs as two tensors; a `TokenizedPair` is made on access.
+
+    Attributes:
+        ids: all token ids in a row, prompt, chosen and rejected of each pair, int32.
+        ends: where each of these ends, shape (N, 3), int64.
+    """
+
+    ids: Tensor
+    ends: Tensor
+
+    @classmethod
+    def of(cls, pairs: Iterable[TokenizedPair]) -> "TokenTable":
+        """Tokenised pairs, packed."""
+        ids, ends = array("i"), array("q")
+        for pair in pairs:
+            for part in (pair.prompt, pair.chosen, pair.rejected):
+                ids.extend(part)
+                ends.append(len(ids))
+        return cls(_tensor_of(ids, torch.int32), _tensor_of(ends, torch.int64).reshape(-1, 3))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start = int(self.ends[index - 1, 2]) if index else 0
+        prompt, chosen, rejected = self.ends[index].tolist()
+        return TokenizedPair(
+            self.ids[start:prompt].tolist(),
+            self.ids[prompt:chosen].tolist(),
+            self.ids[chosen:rejected].tolist(),
+        )
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens in prompt, chosen and rejected of each pair, shape (N, 3)."""
+        ends = self.ends.reshape(-1)
+        return ends.diff(prepend=ends.new_zeros(1)).reshape(-1, 3)
+
+
+def cached_tokens(pairs: Pairs, tokenizer, context: int) -> TokenTable:
+    """What `tokenize_pairs` gives, kept for the next time.
+
+    Raises:
+        InputError: a prompt and completion exceed `context` tokens together.
+    """
+    return _tokens_that_fit(pairs, tokenizer, context, strict=True)[0]
+
+
+def fit_pairs(pairs: Pairs, tokenizer, context: int) -> tuple[Pairs, TokenTable]:
+    """Pairs and their tokens without those that are too long for the model.
+
+    They are dropped from data sets that others made, and `report` of the pairs says so; a file or
+    rows of one's own, which can be mended, give the error that `cached_tokens` gives.
+
+    Raises:
+        InputError: a pair of one's own, or every single one, is too long.
+    """
+    report = pairs.report
+    strict = report is None or report.strict
+    tokens, kept = _tokens_that_fit(pairs, tokenizer, context, strict)
+    if len(kept) == len(pairs):
+        return pairs, tokens
+    first = next(i for i in range(len(pairs)) if i == len(kept) or kept[i] != i)
+    if not len(kept):
+        raise InputError(
+            f"{report.source}: all pairs are longer than the {context} tokens that the model reads "
+            f"(first: {pairs.where[first]}); use a model with a longer context."
+        )
+    told = report.without(len(pairs) - len(kept), TOO_LONG, pairs.where[first])
+    taken = pairs.take(kept.tolist())
+    return Pairs(taken.rows, taken.where, told), tokens
+
+
+def _tokens_that_fit(
+    pairs: Pairs, tokenizer, context: int, strict: bool
+) -> tuple[TokenTable, Tensor]:
+    """(tokens, indices) of the pairs that fit, from the cache if they are in it."""
+    name = tokens_key(pairs, tokenizer, context, strict)
+    found = name and kept_tensors(name, lambda kept: _is_packed(kept, len(pairs), strict))
+    if not found:
+        kept = array("q")
+        tokens = TokenTable.of(_fitting(pairs, tokenizer, context, strict, kept))
+        found = {"kept": _tensor_of(kept, torch.int64), **vars(tokens)}
+        if name:
+            keep_tensors(name, found)
+    return TokenTable(found["ids"], found["ends"]), found["kept"]
+
+
+def _fitting(
+    pairs: Pairs, tokenizer, context: int, strict: bool, kept: array
+) -> Iterator[TokenizedPair]:
+    for i, ids in enumerate(iter_tokenized(pairs, tokenizer)):
+        if strict:
+            check_length(ids, pairs.where[i], context)
+        if ids.length <= context:
+            kept.append(i)
+            yield ids
+
+
+def _is_packed(tensors: Mapping[str, Tensor], count: int, strict: bool) -> bool:
+    """Whether these can be the tokens of so many pairs."""
+    if {name: tensor.dtype for name, tensor in tensors.items()} != {
+        "ids": torch.int32, "ends": torch.int64, "kept": torch.int64,
+    }:  # fmt: skip
+        return False
+    ids, ends, kept = (tensors[name] for name in ("ids", "ends", "kept"))
+    if ends.shape != (len(kept), 3) or len(kept) > count or (strict and len(kept) < count):
+        return False
+    return len(ids) == (ends[-1, 2] if len(ends) else 0)
+
+
+def tokens_key(pairs: Pairs, tokenizer, context: int, strict: bool = True) -> str | None:
+    """The name of these pairs' tokens: a digest of the texts, of all that decides how they are
+    tokenised, and of which are taken; None if a tokenizer cannot say what it is."""
+    import tokenizers
+    import transformers
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    try:  # a question as the chat template renders it: with its special tokens, or today's date
+        rendered = tokenizer.chat_template and chat_text("Why?", tokenizer)
+    except InputError:  # perhaps it wants a system's message; of its date nothing is known then
+        return None
+    # Padding and truncation change from call to call, and we do neither.
+    own = {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+    rest = (
+        tokenizer.eos_token_id,
+        tokenizer.chat_template,
+        rendered,
+        (context, strict, code_key(*TOKENISING)),
+        (transformers.__version__, tokenizers.__version__),
+    )
+    texts = (json.dumps(dict(pair)) for pair in pairs)
+    return f"tokens-{digest(chain([json.dumps(own), json.dumps(rest)], texts))}"
+
+
+def _tensor_of(numbers: array, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty(0, dtype=dtype)

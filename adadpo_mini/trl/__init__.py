@@ -1,0 +1,8 @@
+"""The losses inside TRL's `DPOTrainer`, for models and machines that outgrow this package.
+
+Needs `adadpo-mini[trl]`.
+"""
+
+from adadpo_mini.trl.trainer import AdaDPOConfig, AdaDPOTrainer, check_method
+
+__all__ = ["AdaDPOConfig", "AdaDPOTrainer", "check_method"]

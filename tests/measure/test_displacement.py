@@ -1,0 +1,189 @@
+"""Displacement, CHES and the token view, held against autograd, plain loops and what happens."""
+
+import copy
+
+import pytest
+import torch
+
+from adadpo_mini import completion_logps, load_model, load_pairs, race
+from adadpo_mini.measure import ches, displacement, pair_forces, token_views
+from adadpo_mini.measure.slow import SlowMeasurements
+from adadpo_mini.methods.registry import METHODS
+from adadpo_mini.models.reference import ScoredPairs
+from adadpo_mini.pairs.load import Pairs
+from adadpo_mini.tokens.batch import make_batch, tokenize_pairs
+from adadpo_mini.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def reference(toy):
+    return copy.deepcopy(toy[0]).double().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def pairs(toy):
+    return tokenize_pairs(load_pairs("near_duplicate", "test")[:6], toy[1], 256)
+
+
+@pytest.fixture(scope="module")
+def trained(toy):
+    """A policy that DPO has pulled away from the reference, in double precision."""
+    settings = {"steps": 16, "batch_size": 4, "learning_rate": 5e-4, "eval_pairs": 2}
+    result = race("near_duplicate", methods=["dpo"], measure_every=0, **settings)
+    return result.models["dpo"].double()
+
+
+def moved(model, by=0.003):
+    policy = copy.deepcopy(model).requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += by * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+def logps(model, pair):
+    batch = make_batch([pair])
+    return completion_logps(model, batch.input_ids, batch.completion_mask)
+
+
+@pytest.mark.parametrize("method", ["dpo", "adadpo", "fixed_ratio"])
+def test_the_meter_above_its_threshold_means_that_the_next_step_lowers_the_chosen(
+    reference, trained, pairs, method
+):
+    """A real step of gradient descent on the one pair, small enough to be of first order."""
+    meters = [displacement(trained, pair) for pair in pairs]
+    between = sorted(meter.meter for meter in meters)[2:4]
+    assert between[0] > 0, "the two gradients should be alike on some of these pairs"
+    loss = METHODS[method].bind({"beta": 0.1, "ratio": sum(between) / 2})
+    fell = []
+    for pair, meter in zip(pairs, meters, strict=True):
+        assert meter.meter == pytest.approx(meter.cosine * meter.norm_ratio)
+        policy = copy.deepcopy(trained)
+        before, ref = logps(policy, pair), logps(reference, pair)
+        lengths = [torch.tensor([len(ids)]) for ids in (pair.chosen, pair.rejected)]
+        result = loss(
+            before[:1], before[1:], ref[:1], ref[1:],
+            chosen_lengths=lengths[0], rejected_lengths=lengths[1],
+        )  # fmt: skip
+        gradients = torch.autograd.grad(result.loss, list(policy.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(policy.parameters(), gradients, strict=True):
+                parameter -= 1e-7 * gradient
+            fell.append((logps(policy, pair) < before)[0].item())
+        threshold = (result.beta_chosen / result.beta_rejected).item()
+        assert fell[-1] == (meter.meter > threshold)
+    assert method != "fixed_ratio" or set(fell) == {True, False}
+
+
+def test_measuring_leaves_the_gradients_alone(reference, pairs):
+    policy = moved(reference)
+    displacement(policy, pairs[0])
+    assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_ches_is_its_formula_in_a_loop_over_tokens(tiny, toy):
+    model = load_model(tiny)[0].eval()
+    pair = tokenize_pairs(load_pairs("length_bias")[:1], toy[1], 256)[0]
+    sums = []
+    for completion in (pair.chosen, pair.rejected):
+        total = torch.zeros(model.config.n_embd)
+        for t in range(len(completion)):
+            ids = torch.tensor([pair.prompt + completion[:t]])
+            with torch.no_grad():
+                total += model.transformer(ids).last_hidden_state[0, -1]
+        sums.append(total)
+    h_w, h_l = sums
+    n_w, n_l = len(pair.chosen), len(pair.rejected)
+    found = ches(model, pair)
+    assert found.ches == pytest.approx((h_w @ h_l - h_w @ h_w).item(), rel=1e-3)
+    expected = ((h_w @ h_l) / (n_w * n_l) - (h_w @ h_w) / n_w**2).item()
+    assert found.normalised == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_token_view_sums_to_the_change_and_its_weight_is_the_logits_gradient(
+    reference, pairs, toy
+):
+    policy, pair = moved(reference, 0.01), pairs[4]
+    loss = METHODS["adadpo"].bind({"beta": 0.3})
+    views = token_views(policy, reference, toy[1], pair, loss)
+    shift = (logps(policy, pair) - logps(reference, pair)).tolist()
+    for view, u, completion in zip(views, shift, (pair.chosen, pair.rejected), strict=True):
+        assert view.change.sum().item() == pytest.approx(u, abs=1e-6)
+        assert len(view.tokens) == len(completion) == len(view.gradient_weight)
+        assert view.tokens[-1] == "<|endoftext|>"
+    # The chosen side's weight, by autograd on the logits themselves.
+    batch = make_batch([pair])
+    scores = policy(batch.input_ids).logits.detach().requires_grad_()
+    per_token = scores[:, :-1].log_softmax(-1).gather(-1, batch.input_ids[:, 1:, None])[..., 0]
+    sums = (per_token * batch.completion_mask[:, 1:]).sum(1)
+    ref = logps(reference, pair)
+    n_w, n_l = batch.lengths
+    loss(
+        sums[:1], sums[1:], ref[:1], ref[1:],
+        chosen_lengths=n_w.view(1), rejected_lengths=n_l.view(1),
+    ).loss.backward()  # fmt: skip
+    start = len(pair.prompt) - 1
+    for i, token in enumerate(pair.chosen):
+        assert -scores.grad[0, start + i, token].item() == pytest.approx(
+            views[0].gradient_weight[i].item(), abs=1e-9
+        )
+
+
+def test_the_forces_of_a_loss_with_imitation_hold_the_imitation():
+    zero, one = torch.tensor(0.0), torch.tensor(1)
+    arguments = (-zero - 1, -zero - 1, zero, zero, one, one)
+    up, down = pair_forces(METHODS["cpo"].bind({"beta": 0.1, "nll_weight": 1.0}), *arguments)
+    assert (up, down) == (pytest.approx(1.05), pytest.approx(0.05))
+
+
+def test_meters_read_kl_length_displacement_and_a_ledger_that_sums_to_one(toy):
+    reference, tokenizer = toy
+    pairs = load_pairs("near_duplicate", "test")[:8]
+    meters = SlowMeasurements(*toy, pairs, tokenize_pairs(pairs, tokenizer, 256), seed=0)
+    policy = copy.deepcopy(reference).requires_grad_(True)
+    trainer = Trainer(policy, "adadpo", learning_rate=1e-3, knobs={"beta": 0.1})
+    event = meters.read(policy, trainer.loss)
+    assert set(event) == {
+        "eval_kl", "eval_length", "displacement/meter", "displacement/threshold",
+        "mass/chosen", "mass/rejected", "mass/well_formed", "mass/else",
+    }  # fmt: skip
+    assert event["eval_kl"] == 0.0 and event["displacement/threshold"] == 1.0
+    assert sum(event[name] for name in event if name.startswith("mass/")) == pytest.approx(1)
+    assert all(parameter.grad is None for parameter in policy.parameters())
+
+    scored = ScoredPairs(reference, tokenize_pairs(pairs, tokenizer, 256))
+    for _ in range(3):
+        trainer.step(scored.batch(range(8)))
+    later = meters.read(policy, trainer.loss)
+    assert later["eval_kl"] > 0 and later["displacement/threshold"] != 1.0
+
+
+def test_a_model_that_does_not_live_in_the_toy_world_has_no_ledger(toy, tiny):
+    from adadpo_mini import load_model
+
+    pairs = load_pairs("tone", "test")[:4]
+    stranger, tokenizer = load_model(tiny)
+    tokenized = tokenize_pairs(pairs, tokenizer, 256)
+    meters = SlowMeasurements(stranger, tokenizer, pairs, tokenized, seed=0)
+    policy = copy.deepcopy(stranger).requires_grad_(True)
+    event = meters.read(policy, METHODS["dpo"].bind({"beta": 0.1}))
+    assert "mass/else" not in event and event["eval_kl"] == 0.0
+
+
+def test_prompts_are_taken_of_one_length_where_there_are_enough():
+    from adadpo_mini.measure.slow import KL_PROMPTS, _alike_in_length
+
+    alike = [(1, i) for i in range(KL_PROMPTS + 2)]
+    assert _alike_in_length([(9,), (9, 9, 9), *alike, (9,)]) == alike[:KL_PROMPTS]
+    uneven = [tuple(range(i)) for i in range(1, 40)]
+    assert _alike_in_length([*uneven, uneven[0]]) == uneven[:KL_PROMPTS]
+
+
+def test_outside_the_toy_world_there_is_no_ledger(toy):
+    rows = ({"prompt": "Why?\n", "chosen": "Yes.", "rejected": "No."},)
+    pairs = Pairs(rows, ("row 1",))
+    meters = SlowMeasurements(*toy, pairs, tokenize_pairs(pairs, toy[1], 256), seed=0)
+    policy = copy.deepcopy(toy[0]).requires_grad_(True)
+    event = meters.read(policy, METHODS["dpo"].bind({"beta": 0.1}))
+    assert not [name for name in event if name.startswith("mass/")] and "eval_kl" in event

@@ -1,0 +1,401 @@
+"""Sweeps: resumed without running anything twice, and tables that say what is in the file."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from adadpo_mini import InputError, RaceConfig
+from adadpo_mini.cli.entry import main
+from adadpo_mini.errors import WriteError
+from adadpo_mini.measure import SampledKL
+from adadpo_mini.paper.experiments import (
+    ABLATIONS,
+    BETAS,
+    DATA,
+    LEARNING_RATES,
+    METHODS,
+    SEEDS,
+    SIZE,
+    ablations,
+    grid,
+    run_paper,
+    sets,
+)
+from adadpo_mini.paper.results import (
+    COLUMNS,
+    Estimate,
+    append_rows,
+    closing_rows,
+    read_measurements,
+)
+from adadpo_mini.paper.sweep import PlannedRace, results_file, run_race, sweep
+from adadpo_mini.paper.tables import sets_table, write_between
+
+pytest.importorskip("statsmodels")
+TINY = {"steps": 2, "batch_size": 2, "eval_pairs": 2, "measure_every": 0}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """(planned races, file) of a sweep of two tiny races."""
+    out = tmp_path_factory.mktemp("sweep") / "results.csv"
+    planned = [PlannedRace("sets", RaceConfig(data="tone", seed=seed, **TINY)) for seed in (0, 1)]
+    assert list(sweep(planned, out, processes=1)) == [0, 1, 2]
+    return planned, out
+
+
+def test_a_sweep_writes_the_measured_steps_of_each_race_and_method(swept):
+    rows = read_measurements(swept[1])
+    assert sorted((r["data"], r["seed"], r["method"], r["step"]) for r in rows) == [
+        ("tone", seed, method, step)
+        for seed in (0, 1)
+        for method in ("adadpo", "dpo")
+        for step in (0, 2)
+    ]
+    for row in rows:
+        assert math.isfinite(row["shift_chosen"])
+        judged = [row[name] for name in ("kl", "win_rate", "lc_win_rate", "length")]
+        assert all((value is not None) == (row["step"] == 2) for value in judged)
+
+
+def test_the_rows_of_a_race_are_what_the_race_says(swept):
+    from adadpo_mini import race
+
+    config = swept[0][1].config
+    settings = {name: getattr(config, name) for name in ("steps", "batch_size", "eval_pairs")}
+    alone = race("tone", seed=1, measure_every=0, **settings)
+    for row in closing_rows(read_measurements(swept[1]), "sets"):
+        if row["seed"] == 1:
+            result = alone.summary["methods"][row["method"]]
+            assert row["shift_chosen"] == pytest.approx(result["delta_chosen"], abs=2e-6)
+            assert row["margin"] == pytest.approx(result["margin"], abs=2e-6)
+            assert row["win_rate"] == result["win_rate"]
+
+
+def test_a_sweep_that_is_done_runs_nothing(swept):
+    before, inode = swept[1].read_bytes(), swept[1].stat().st_ino
+    assert list(sweep(*swept, processes=1)) == [2]
+    assert swept[1].read_bytes() == before and swept[1].stat().st_ino == inode
+
+
+def test_a_sweep_goes_on_where_it_was_cut_off_with_the_same_numbers(swept, tmp_path):
+    planned, whole = swept
+    lines = whole.read_text().splitlines(keepends=True)
+    part = tmp_path / "part.csv"
+    # The second race lost its first row, and its last one in the middle; the first race is whole.
+    part.write_text("".join([lines[0], *lines[6:8], *lines[1:5], lines[8][:30]]))
+    other = PlannedRace("sets", replace(planned[0].config, beta=0.2))
+    assert list(sweep([*planned, other], part, processes=1)) == [1, 2, 3]
+    found = part.read_text().splitlines()
+    assert set(found) > set(whole.read_text().splitlines()) and len(found) == len(lines) + 4
+    assert len(read_measurements(part)) == 12
+    with pytest.raises(InputError, match="differ in settings"):
+        sets_table(part)
+
+
+@pytest.mark.parametrize("begun", [None, "", ",".join(COLUMNS)[:50], ",".join(COLUMNS)])
+def test_a_file_without_a_whole_header_gets_one(begun, swept, tmp_path):
+    out = tmp_path / "new" / "results.csv"
+    rows = read_measurements(swept[1])
+    if begun is not None:
+        out.parent.mkdir()
+        out.write_text(begun)
+    for row in rows[:2]:
+        with results_file(out):
+            append_rows(out, [row])
+    assert read_measurements(out) == rows[:2]
+
+
+def test_a_last_line_without_its_end_counts_for_nothing(swept, tmp_path):
+    out = tmp_path / "results.csv"
+    out.write_text(swept[1].read_text()[:-3])
+    assert read_measurements(out) == read_measurements(swept[1])[:-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"my notes", "not a sweep's results"),
+        (b"a,b\n1,2\nhalf a li", "not a sweep's results"),
+        ((",".join(COLUMNS) + ",mine").encode(), "not a sweep's results"),
+        ((",".join(COLUMNS) + "\nsets,tone,dpo\n").encode(), "line 2: a cell is missing"),
+        (("\ufeff" + ",".join(COLUMNS) + "\n").encode(), "line 1: begins with a byte order mark"),
+        (None, "is a folder"),
+    ],
+)
+def test_a_file_of_somebody_elses_is_refused_and_left_as_it_is(content, said, swept, tmp_path):
+    out = tmp_path / "mine.csv"
+    out.mkdir() if content is None else out.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        next(sweep(swept[0], out))
+    assert content is None or out.read_bytes() == content
+    if "line 2" not in said:
+        assert [file.name for file in tmp_path.iterdir()] == ["mine.csv"], "not even a lock beside"
+
+
+def test_what_cannot_end_well_is_told_before_any_race(swept, tmp_path, monkeypatch):
+    planned, whole = swept
+    with pytest.raises(WriteError, match="not a folder"):
+        next(sweep(planned, whole / "results.csv"))
+    with pytest.raises(InputError, match="processes"):
+        next(sweep(planned, tmp_path / "results.csv", processes=0))
+    with pytest.raises(InputError, match="not 'my.jsonl'"):
+        PlannedRace("sets", RaceConfig(data="my.jsonl"))
+    assert main(["sweep", "sets", "--quick", "--out", str(tmp_path / "results.csv")]) == 2
+    monkeypatch.setitem(sys.modules, "statsmodels", None)
+    with pytest.raises(InputError, match="pip install statsmodels"):
+        next(sweep(planned, tmp_path / "results.csv"))
+
+
+def test_a_file_is_swept_into_by_one_process_whatever_name_it_is_given(swept, tmp_path):
+    planned, whole = swept
+    (tmp_path / "link.csv").symlink_to(whole)
+    with (
+        results_file(whole),
+        pytest.raises(InputError, match=r"link\.csv: another sweep is writing"),
+    ):
+        next(sweep(planned, tmp_path / "link.csv"))
+    assert list(sweep(planned, tmp_path / "link.csv")) == [2]
+
+
+def test_a_disk_that_is_full_ends_a_sweep_which_goes_on_when_there_is_room(swept, tmp_path):
+    resource = pytest.importorskip("resource")
+    planned, whole = swept
+    lines = whole.read_text().splitlines(keepends=True)
+    others = [line.replace("sets,", f"other {n},") for line in lines[1:] for n in range(9)]
+    part = tmp_path / "part.csv"
+    part.write_text("".join([*lines[:5], *others]))  # more than a check writes
+    before, limits = part.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with pytest.raises(WriteError, match=r"part\.csv: cannot be written"):
+            list(sweep(planned, part, processes=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert part.read_bytes() == before
+    assert list(sweep(planned, part, processes=1)) == [1, 2]
+    assert part.read_bytes().startswith(before)
+
+
+COMMAND = f"""
+import sys
+from adadpo_mini import RaceConfig
+from adadpo_mini.cli import entry as cli
+from adadpo_mini.paper import experiments
+from adadpo_mini.paper.sweep import PlannedRace
+
+tiny = {TINY}
+experiments.sets = lambda: [  # those from the fourth on take minutes
+    PlannedRace("sets", RaceConfig(**tiny | {{"seed": n, "steps": 2 if n < 4 else 20_000}}))
+    for n in range(9)
+]
+sys.exit(cli.main(["sweep", "sets", "--processes", "2", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.fixture
+def running(tmp_path):
+    """(process, its two workers, its file) of a sweep on the command line."""
+    psutil = pytest.importorskip("psutil")
+    out = tmp_path / "results.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, out],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    this, workers = psutil.Process(process.pid), []
+    while len(workers) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+        workers = [child for child in this.children() if "spawn_main" in str(child.cmdline())]
+    yield process, workers, out
+    process.kill()
+    for worker in workers:
+        if worker.is_running():
+            worker.kill()
+    process.communicate()
+
+
+def gone(workers):
+    import psutil
+
+    return not psutil.wait_procs(workers, timeout=30)[1]
+
+
+def test_a_sweep_that_is_killed_leaves_whole_rows_and_no_process(running, capsys):
+    process, workers, out = running
+    for worker in workers:
+        worker.send_signal(signal.SIGINT)  # a Ctrl-C is for all, but they leave it to their parent
+    while not out.exists() or out.read_text().count("\n") < 17:
+        assert process.poll() is None
+        time.sleep(0.02)
+    assert main(["sweep", "sets", "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        f"adadpo-mini: {out}: another sweep is writing to it; wait until it ends, or give another "
+        "file.\n"
+    )
+    process.kill()
+    assert gone(workers)
+    with results_file(out):
+        rows = read_measurements(out)
+    assert len(rows) == 16  # four of each race
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals as on Unix")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_sweep_says_so_in_a_line_and_leaves_no_process(running, name):
+    process, workers, out = running
+    os.killpg(process.pid, getattr(signal, name))
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert said.endswith("\nadadpo-mini: interrupted.\n") and "Traceback" not in said
+    assert gone(workers)
+
+
+def test_a_sweep_whose_worker_is_killed_says_what_to_do(running):
+    process, workers, out = running
+    workers[1].kill()
+    said = process.communicate()[1]
+    assert process.returncode == 2 and gone(workers) and "Traceback" not in said
+    assert "fewer --processes if need be: it goes on from here.\n" in said
+
+
+def test_a_divergent_race_of_a_sweep_is_named(tiny, tmp_path):
+    config = RaceConfig(
+        data="tone", seed=3, model=str(tiny), steps=9, batch_size=2, eval_pairs=2,
+        learning_rate=1e6, measure_every=0,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="tone.*seed 3.*lower the learning rate"):
+        list(sweep([PlannedRace("sets", config)], tmp_path / "results.csv"))
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_what_is_no_number_is_an_empty_cell(monkeypatch):
+    infinite = SampledKL(math.inf, 0.0, 1.0)
+    monkeypatch.setattr("adadpo_mini.paper.sweep.sampled_kl", lambda *_, **__: infinite)
+    rows = run_race(PlannedRace("sets", RaceConfig(**TINY)))
+    assert {row["kl"] for row in closing_rows(rows, "sets")} == {None}
+
+
+def test_the_estimate_is_students_t():
+    # t(0.975, 3) = 3.182446; the values' standard deviation is sqrt(5/3).
+    estimate = Estimate.of([1.0, 2.0, 3.0, 4.0])
+    assert estimate.mean == 2.5
+    assert estimate.half_width == pytest.approx(3.182446 * math.sqrt(5 / 3) / 2)
+    assert Estimate(-1.26, 0.5, 3).text() == "−1.3 ± 0.5"
+    assert math.isnan(Estimate.of([1.0]).half_width)
+    assert Estimate.of([1.0]).text() == "+1.0 (one seed)"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_text_goes_between_its_markers_and_all_else_stays(tmp_path, end):
+    document = tmp_path / "README.md"
+    before = ["\ufeffbefore", "<!-- a:begin -->", "old", "<!-- a:end -->", "<!-- b:begin -->", "ρ"]
+    document.write_bytes(end.join(before).encode())
+    write_between(document, "a", "new\nlines")
+    assert document.read_bytes().decode() == end.join([*before[:2], "new", "lines", *before[3:]])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!-- b:begin --><!-- b:end -->", "lacks the lines <!-- a:begin -->"),
+        (b"<!-- a:begin -->", "lacks the lines <!-- a:begin -->"),
+        (b"<!-- a:end --><!-- a:begin -->", "once, and then <!-- a:end --> once"),
+        (2 * b"<!-- a:begin --><!-- a:end -->", "once, and then <!-- a:end --> once"),
+        (b"\xff<!-- a:begin --><!-- a:end -->", "is not UTF-8"),
+        (None, "is a folder"),
+    ],
+)
+def test_a_document_in_which_no_text_can_be_put_is_told_and_left(content, said, tmp_path):
+    document = tmp_path / "README.md"
+    document.mkdir() if content is None else document.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        write_between(document, "a", "new")
+    assert content is None or document.read_bytes() == content
+    with pytest.raises(InputError, match="no such document"):
+        write_between(tmp_path / "none.md", "a", "new")
+
+
+def test_two_processes_that_write_into_one_document_both_get_in(tmp_path):
+    document = tmp_path / "README.md"
+    names = ("a", "b")
+    document.write_text("".join(f"<!-- {n}:begin --><!-- {n}:end -->" for n in names))
+    code = (
+        "import sys; from pathlib import Path; from adadpo_mini.paper.tables import write_between\n"
+        "for n in range(200): write_between(Path(sys.argv[1]), sys.argv[2], f'{sys.argv[2]}={n}')"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", code, document, name]) for name in names]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert "a=199" in document.read_text() and "b=199" in document.read_text()
+
+
+def test_a_file_that_is_no_sweeps_is_told(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_measurements(tmp_path / "none.csv")
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="not a sweep's results"):
+        read_measurements(other)
+    with pytest.raises(InputError, match="is a folder"):
+        read_measurements(tmp_path)
+
+
+def test_a_cell_that_a_table_needs_and_that_is_empty_is_told(swept, tmp_path):
+    out = tmp_path / "results.csv"
+    with results_file(out):
+        append_rows(out, [{**row, "win_rate": None} for row in read_measurements(swept[1])])
+    with pytest.raises(InputError, match="a run of dpo on tone has no win_rate"):
+        sets_table(out)
+
+
+def test_the_plan_is_the_papers_grid_with_its_controls():
+    planned = grid()
+    assert len(planned) == len(LEARNING_RATES) * len(BETAS) * len(DATA) * SEEDS == 16 * 3 * 5
+    assert len({key for race in planned for key in set(race.keys())}) == len(planned) * len(METHODS)
+    assert {"dpo", "adadpo", "adadpo_policy", "fixed_ratio"} == set(METHODS)
+    assert len(sets()) % SEEDS == 0
+
+
+def test_the_ablations_run_at_the_grids_best_setting_and_on_seeds_of_their_own():
+    planned = [race for race in grid() if race.config.data == "tone"]
+    best = (LEARNING_RATES[0], BETAS[3])
+    rows = [
+        {
+            "experiment": "grid", "data": race.config.data, "method": "adadpo", "step": SIZE.steps,
+            "steps": SIZE.steps, "learning_rate": race.config.learning_rate,
+            "beta": race.config.beta, "seed": race.config.seed,
+            "lc_win_rate": float((race.config.learning_rate, race.config.beta) == best),
+        }
+        for race in grid()
+    ]  # fmt: skip
+    varied = ablations(rows)
+    assert len(varied) == ABLATIONS * SEEDS * len(DATA)
+    default = (RaceConfig.learning_rate, RaceConfig.beta)
+    for race in varied:
+        setting = default if race.experiment == "ceiling_at_defaults" else best
+        assert (race.config.learning_rate, race.config.beta) == setting
+    assert not {race.config.seed for race in planned} & {race.config.seed for race in varied}
+
+
+def test_the_quick_plan_runs_from_the_grid_to_the_report(tmp_path, monkeypatch):
+    from adadpo_mini.paper import experiments
+
+    small = replace(SIZE, steps=1, batch_size=2, eval_pairs=2)
+    monkeypatch.setattr(experiments, "QUICK", small)
+    for name, values in (("CEILINGS", (2.0,)), ("KS", (0.5,)), ("FLOORS", (1.0,))):
+        monkeypatch.setattr(experiments, name, values)
+    out = tmp_path / "quick.csv"
+    progress = list(run_paper(out, quick=True, processes=2))
+    assert progress[0][0] == 0
+    rows = read_measurements(out)
+    names = ("ceiling", "ceiling_at_defaults", "form", "k", "floor")
+    assert {row["experiment"] for row in rows} == {"grid", *names}
+    assert list(run_paper(out, quick=True, processes=1))[-1][0] == progress[-1][0]
+    assert len(read_measurements(out)) == len(rows)
