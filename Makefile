@@ -1,18 +1,18 @@
-# make demo | test | lab | bench | lint: each sets up what it needs once, and nothing twice.
+# make demo | test | lab | bench | lint | space: each sets up what it needs, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
-# Byte-compiled on all cores, where pip uses one. Without it the first start takes twice as long,
-# and so does every start where PYTHONDONTWRITEBYTECODE is set. What does not compile is no matter.
+# Compile to bytecode on all cores (pip uses one). Without it the first start takes twice as long,
+# and so does every start where PYTHONDONTWRITEBYTECODE is set. A file that fails does not matter.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 SETUP_FILES := pyproject.toml constraints.txt
 
 export GRADIO_ANALYTICS_ENABLED := False
-# These stand in the way of nothing that is asked for; without them a test may reach for the hub.
+# No test may reach for the hub, and no test gains from a second thread.
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test lab bench lint results screenshot clean
+.PHONY: demo test lab bench lint results sizes screenshot space clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m app
@@ -20,8 +20,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(TEST_ENV) $(BIN)/python -m pytest
 
-lab: $(VENV)/.lab
-	$(BIN)/python tutorials/build.py
+lab: $(VENV)/.demo
 	$(BIN)/jupyter lab tutorials/00_start_here.ipynb
 
 bench: $(VENV)/.dev
@@ -32,20 +31,28 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python tutorials/build.py --check
 
-# The tables in the README; a killed sweep goes on where it stopped, a finished one runs nothing.
+# The tables of results. A sweep that was killed goes on; one that is complete runs nothing.
 results: $(VENV)/.dev
 	$(BIN)/adadpo-mini sweep sets --out data/results/sets.csv
 	$(BIN)/adadpo-mini sweep paper --out data/results/paper.csv
-	$(BIN)/adadpo-mini table sets data/results/sets.csv --into README.md
-	$(BIN)/adadpo-mini table claims data/results/paper.csv --into README.md
-	$(BIN)/adadpo-mini losses --into README.md
-	$(BIN)/python -m tests.bench.tables data/results/bench.json --into README.md
+	$(BIN)/adadpo-mini table sets data/results/sets.csv --into data/results/sets.md
+	$(BIN)/adadpo-mini table claims data/results/paper.csv --into data/results/claims.md
+	$(BIN)/adadpo-mini losses --into data/results/losses.md
+	$(BIN)/python -m tests.bench.tables data/results/bench.json --into data/results/speed.md
+	$(BIN)/python -m tests.bench.readme
+
+sizes: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.sizes
 
 screenshot: $(VENV)/.dev
 	$(TEST_ENV) $(BIN)/python -m tests.browser.screenshot
 
+# A folder to upload as a Hugging Face Space; its README says how.
+space: $(VENV)/.demo
+	$(BIN)/python -m adadpo_mini.cli.space build/space
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build/space
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -54,16 +61,11 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python $(SETUP_FILES)
-	$(PIP) -c constraints.txt -e ".[app]"
-	$(COMPILE)
-	@touch $@
-
-$(VENV)/.lab: $(VENV)/.python $(SETUP_FILES)
-	$(PIP) -c constraints.txt -e ".[notebooks]"
+	$(PIP) -c constraints.txt -e .
 	$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python $(SETUP_FILES)
-	$(PIP) -c constraints.txt -e ".[app,notebooks,dev,stats,trl,lora]"
+	$(PIP) -c constraints.txt -e ".[dev,trl,lora]"
 	$(COMPILE)
-	@touch $@ $(VENV)/.demo $(VENV)/.lab
+	@touch $@ $(VENV)/.demo

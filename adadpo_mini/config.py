@@ -1,86 +1,121 @@
-"""The settings of a race, checked when made."""
+"""The settings of a race: what they mean, their defaults, and the values they can have.
+
+Importing this needs nothing but `errors.py`, so that the command line can print its help and
+reject a wrong setting without loading torch.
+"""
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any
 
-from adadpo_mini.errors import InputError
-from adadpo_mini.methods.registry import ALL_METHODS, RLHF
-from adadpo_mini.models.memory import DEVICES, DTYPES
-from adadpo_mini.pairs.rows import shown
+from adadpo_mini.errors import InputError, did_you_mean, shown
 
-SPACES = ("ratio", "policy")
-KNOBS = (
-    "beta", "ceiling", "space", "length_normalize", "k", "floor", "ratio",
-    "gamma", "alpha", "nll_weight", "penalty", "per_token",
+# The names that `methods.registry` defines, repeated here because importing it loads torch.
+# A test keeps the two equal.
+METHOD_NAMES = (
+    "dpo", "adadpo", "adadpo_policy", "adadpo_raw", "fixed_ratio", "weighted_dpo",
+    "ipo", "ada_ipo", "rdpo", "ada_rdpo", "dpop",
+    "simpo", "ada_simpo", "cpo", "ada_cpo", "orpo", "ada_orpo", "rlhf",
 )  # fmt: skip
+RLHF = "rlhf"
+TOY = "toy"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "bfloat16")
+SPACES = ("ratio", "policy")
+OWN, TRL = ENGINES = ("own", "trl")
 MILLION = 1_000_000
-WHOLE = {  # from, to; a race holds the numbers of all its batches in memory
-    "steps": (1, MILLION),
-    "batch_size": (1, MILLION),
-    "eval_every": (1, 5),
-    "eval_pairs": (1, MILLION),
-    "measure_every": (0, MILLION),
-    "threads": (1, 1024),
-    "snapshot_every": (0, MILLION),
-    "pairs_at_once": (1, MILLION),
-    "lora_rank": (0, MILLION),
-}
-OPTIONAL = ("threads", "pairs_at_once")
-POSITIVE = ("beta", "learning_rate", "ceiling", "k", "ratio")
-FROM_ZERO = ("gamma", "alpha", "nll_weight", "penalty", "snapshot_gb")
+LOSS_KNOBS = "knobs of the losses"
+
+
+def setting(default: object, help: str, **about: object) -> Any:
+    """Return a dataclass field that also describes its flag on the command line.
+
+    Args:
+        default: the default value.
+        help: what the setting is, without the default.
+        **about: `least` and `most`, the range of a number (`above` excludes its end); `choices`,
+            the values of a text; `flag`, if it is not the name with dashes; `flag_help`, if the
+            flag says the opposite of the field; `group`, a heading in the help; `unset`, the
+            default in words, if the value itself does not explain it.
+    """
+    return field(default=default, metadata={"help": help, **about})
 
 
 @dataclass(frozen=True)
 class RaceConfig:
     """The settings of a race, checked when made.
 
-    `threads` is the number of CPU threads each method gets; all methods train at the same time.
-    None leaves the choice to `threads.choose_threads`; the race's own config then has the number.
-    `snapshot_every` says how often the models are kept in the run folder, in steps; 0 for never.
-    All snapshots together take at most `snapshot_gb` gigabytes: if need be, fewer are taken.
-    `measure_every` says how often the slow measurements are taken, see `meters.py`: every so many
-    steps and at the end; 0 for never.
-    `pairs_at_once` splits a batch into forward passes of so many pairs, whose gradients add up.
-    `device`, `dtype`, `checkpointing` and `lora_rank` say how a large model is trained, see
-    `memory.py` and `policies.py`.
-    β and all from `ceiling` on are the losses' knobs, by the names they have there; a method takes
-    those that its loss knows.
+    Each field carries its help text, which `adadpo-mini race --help` shows. β and the knobs have
+    the names that the losses give them; a method uses the knobs that its loss has.
 
     Raises:
         InputError: a value is out of range.
     """
 
-    data: str = "tone"
-    model: str = "toy"
-    methods: tuple[str, ...] = ("dpo", "adadpo")
-    steps: int = 120
-    batch_size: int = 16
-    beta: float = 0.1
-    learning_rate: float = 2e-4
-    seed: int = 0
-    eval_every: int = 5
-    eval_pairs: int = 32
-    measure_every: int = 60
-    threads: int | None = None
-    snapshot_every: int = 0
-    snapshot_gb: float = 5.0
-    device: str = "auto"
-    dtype: str = "float32"
-    pairs_at_once: int | None = None
-    checkpointing: bool = False
-    lora_rank: int = 0
-    ceiling: float = 2.0
-    space: str = "ratio"
-    length_normalize: bool = True
-    k: float = 1.0
-    floor: float | None = None
-    ratio: float = 2.0
-    gamma: float = 0.5
-    alpha: float = 0.01
-    nll_weight: float = 1.0
-    penalty: float = 50.0
-    per_token: bool = False
+    data: str = setting(
+        "tone",
+        "a toy set, a file (JSON lines, JSON, CSV, Parquet), a folder written by `datasets`, or a "
+        "hub name",
+    )
+    model: str = setting(TOY, "toy, a folder, or a hub name")
+    methods: tuple[str, ...] = setting(
+        ("dpo", "adadpo"), "names from `adadpo-mini losses`, or rlhf, separated by commas"
+    )
+    steps: int = setting(120, "training steps", least=1, most=MILLION)
+    batch_size: int = setting(16, "pairs per step", least=1, most=MILLION)
+    beta: float = setting(0.1, "β of the loss", above=0)
+    learning_rate: float = setting(2e-4, "learning rate", above=0, flag="--lr")
+    seed: int = setting(0, "seed of the batches, the sampling and the adapters")
+    eval_every: int = setting(5, "steps between evaluations, at most 5", least=1, most=5)
+    eval_pairs: int = setting(32, "held-out pairs to evaluate on", least=1, most=MILLION)
+    measure_every: int = setting(
+        60, "steps between slow measurements (KL, mass, displacement), 0 for never",
+        least=0, most=MILLION,
+    )  # fmt: skip
+    threads: int | None = setting(
+        None, "CPU threads per method; all methods train at the same time", least=1, most=1024,
+        unset="chosen by model size",
+    )  # fmt: skip
+    snapshot_every: int = setting(
+        0, "steps between saved models, 0 for none", least=0, most=MILLION
+    )
+    snapshot_gb: float = setting(
+        5.0, "disk space for all snapshots, in GB; if they need more, fewer are saved", least=0
+    )
+    device: str = setting(
+        "auto", "where to train; auto uses a GPU for a large model", choices=DEVICES
+    )
+    dtype: str = setting("float32", "number type of the weights", choices=DTYPES)
+    pairs_at_once: int | None = setting(
+        None, "pairs per forward pass; gradients of the passes add up", least=1, most=MILLION,
+        unset="the whole batch",
+    )  # fmt: skip
+    checkpointing: bool = setting(False, "recompute activations: less memory, more time")
+    lora_rank: int = setting(
+        0, "train a LoRA adapter of this rank, 0 for the full model", least=0, most=MILLION
+    )
+    ceiling: float = setting(2.0, "C of AdaDPO and the Ada forms", above=0, group=LOSS_KNOBS)
+    space: str = setting("ratio", "space of adadpo's ρ", choices=SPACES, group=LOSS_KNOBS)
+    length_normalize: bool = setting(
+        True,
+        "divide u by |y| in adadpo's ρ",
+        flag="--raw",
+        flag_help="adadpo without dividing by |y|",
+        group=LOSS_KNOBS,
+    )
+    k: float = setting(1.0, "k of AdaDPO and the Ada forms", above=0, group=LOSS_KNOBS)
+    floor: float | None = setting(
+        None, "lower bound of ρ, which the paper does not have", unset="none", group=LOSS_KNOBS
+    )
+    ratio: float = setting(2.0, "c of fixed_ratio", above=0, group=LOSS_KNOBS)
+    gamma: float = setting(0.5, "γ of SimPO", least=0, group=LOSS_KNOBS)
+    alpha: float = setting(0.01, "α of R-DPO", least=0, group=LOSS_KNOBS)
+    nll_weight: float = setting(
+        1.0, "weight of imitation in CPO and ORPO", least=0, group=LOSS_KNOBS
+    )
+    penalty: float = setting(50.0, "λ of DPOP", least=0, group=LOSS_KNOBS)
+    per_token: bool = setting(False, "IPO with u/|y|, as in TRL", group=LOSS_KNOBS)
 
     def __post_init__(self) -> None:
         for name in ("data", "model"):
@@ -89,26 +124,10 @@ class RaceConfig:
             _require(fits, name, "a name or a path", value)
             object.__setattr__(self, name, str(value))
         object.__setattr__(self, "methods", _as_methods(self.methods))
-        for name, (least, most) in WHOLE.items():
-            value = getattr(self, name)
-            fits = _is_whole(value) and least <= value <= most
-            wanted = f"a whole number from {least} to {most:,}"
-            _require(fits or (value is None and name in OPTIONAL), name, wanted, value)
+        for one in fields(self):
+            _check(one, getattr(self, one.name))
         seed_fits = _is_whole(self.seed) and 0 <= self.seed < 1 << 63
         _require(seed_fits, "seed", "a whole number from 0 up, below 2^63", self.seed)
-        for name, known in (("device", DEVICES), ("dtype", DTYPES), ("space", SPACES)):
-            value = getattr(self, name)
-            fits = isinstance(value, str) and value in known
-            _require(fits, name, f"one of {', '.join(known)}", value)
-        for name in ("checkpointing", "length_normalize", "per_token"):
-            value = getattr(self, name)
-            _require(isinstance(value, bool), name, "True or False", value)
-        for name in POSITIVE:
-            value = getattr(self, name)
-            _require(_is_number(value) and value > 0, name, "positive, up to a million", value)
-        for name in FROM_ZERO:
-            value = getattr(self, name)
-            _require(_is_number(value) and value >= 0, name, "from 0 to a million", value)
         floor_fits = _is_number(self.floor) and 0 < self.floor <= self.ceiling
         wanted = "positive and at most the ceiling"
         _require(self.floor is None or floor_fits, "floor", wanted, self.floor)
@@ -123,19 +142,50 @@ class RaceConfig:
         return self.dtype == "float32" and not (self.lora_rank or self.checkpointing)
 
     def as_dict(self) -> dict:
+        """Return the settings as JSON has them, the methods as a list."""
         return {**asdict(self), "methods": list(self.methods)}
 
 
+KNOBS = ("beta", *(one.name for one in fields(RaceConfig) if one.metadata.get("group")))
+"""The settings that are arguments of a loss."""
+
+
+def _check(one: Field, value: object) -> None:
+    """Raise InputError unless a value fits what its field says about it."""
+    about, name = one.metadata, one.name
+    if choices := about.get("choices"):
+        if not (isinstance(value, str) and value in choices):
+            guess = did_you_mean(value, choices)
+            raise InputError(
+                f"{name} must be one of {', '.join(choices)}, not {shown(value)}{guess}"
+            )
+    elif one.type is bool:
+        _require(isinstance(value, bool), name, "True or False", value)
+    elif value is None and one.default is None:
+        return
+    elif "most" in about:
+        least, most = about["least"], about["most"]
+        wanted = f"a whole number from {least} to {most:,}"
+        _require(_is_whole(value) and least <= value <= most, name, wanted, value)
+    elif "above" in about:
+        fits = _is_number(value) and value > about["above"]
+        _require(fits, name, "positive, up to a million", value)
+    elif "least" in about:
+        fits = _is_number(value) and value >= about["least"]
+        _require(fits, name, "from 0 to a million", value)
+
+
 def _as_methods(given: object) -> tuple[str, ...]:
-    """The methods that were given, as a list of names or as a text with commas."""
+    """Return the methods, from a list of names or a text with commas."""
     if isinstance(given, str):
-        given = [name.strip() for name in given.split(",")]
+        given = [name.strip() for name in given.split(",") if name.strip()]
     methods = tuple(given) if isinstance(given, Iterable) else (given,)
-    known = all(isinstance(name, str) and name in ALL_METHODS for name in methods)
-    if not known or not methods or len(set(methods)) < len(methods):
+    wrong = [name for name in methods if not (isinstance(name, str) and name in METHOD_NAMES)]
+    if wrong or not methods or len(set(methods)) < len(methods):
+        guess = did_you_mean(wrong[0], METHOD_NAMES) if wrong else "."
         raise InputError(
-            f"methods must be different ones of {', '.join(ALL_METHODS)}, not "
-            f"{', '.join(map(shown, methods)) or 'none'}."
+            f"methods must be different ones of {', '.join(METHOD_NAMES)}, not "
+            f"{', '.join(map(shown, methods)) or 'none'}{guess}"
         )
     return methods
 
@@ -145,7 +195,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """A finite number with which no step overflows fp32."""
+    """Return whether this is a finite number, too small to make a step overflow fp32."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and abs(value) <= MILLION
 

@@ -1,6 +1,6 @@
-"""The event: what is known about one training step. It is the one thing that flows through here.
+"""The event: all measurements of one training step. The whole package passes it on.
 
-A trainer makes it, the run folder keeps it, figures and the page draw it, the doctor reads it.
+A trainer makes it, the run folder keeps it, the figures and the page draw it, the doctor reads it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ OnEvent = Callable[[str, Event], None]
 Emit = Callable[[Mapping[str, Event]], None]
 """Called with the events of one step, by method."""
 Note = Callable[[str], None]
-"""Called with a sentence that a user should read."""
+"""Called with a sentence for the user."""
 
 
 def say_nothing(*_: object) -> None:
-    """The default of what is called with events and sentences."""
+    """Do nothing: the default where a function is called with events or sentences."""

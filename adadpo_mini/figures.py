@@ -1,4 +1,4 @@
-"""Every Plotly figure. A method is a colour, the chosen side solid, the rejected side dashed."""
+"""The figure of a race. A method is a colour, the chosen side solid, the rejected side dashed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +8,9 @@ from adadpo_mini.event import Event
 from adadpo_mini.methods.registry import METHODS, RLHF
 
 LABELS = {name: method.title for name, method in METHODS.items()} | {RLHF: "RLHF"}
-# The first three are from Okabe and Ito's palette, told apart with every common colour vision; the
-# blue is lightened so that it also stands out on a dark page. The relatives, of which few are seen
-# together, follow in hues of middle lightness; a method keeps its colour in every picture.
+# The first three are from Okabe and Ito's palette, which works for all common kinds of colour
+# vision; the blue is lighter, to stand out on a dark page as well. The other methods, of which few
+# are shown together, have hues of medium lightness. A method has the same colour in every figure.
 COLOURS = {
     "dpo": "#D55E00",
     "adadpo": "#2A86CC",
@@ -35,14 +35,14 @@ DASHES = {"chosen": "solid", "rejected": "dash"}
 
 
 def trajectory_figure(events: Mapping[str, Sequence[Event]]) -> go.Figure:
-    """Chosen and rejected log-prob trajectories, one pair of curves a method.
+    """Chosen and rejected log-prob trajectories, one pair of curves per method.
 
-    Plots `eval_shift/chosen` and `eval_shift/rejected`, the mean over held-out pairs of
+    The curves are `eval_shift/chosen` and `eval_shift/rejected`, the mean over held-out pairs of
     log π_θ − log π_ref, in nats per completion, against the training step. The traces are named
-    "<method> chosen" and "<method> rejected" and come in that order.
+    "<method> chosen" and "<method> rejected", in that order.
 
     Args:
-        events: a race's events by method; empty lists give empty traces, to be extended live.
+        events: a race's events by method; an empty list makes empty traces, to be extended live.
     """
     figure = go.Figure()
     for method, log in events.items():
@@ -70,24 +70,55 @@ def trajectory_figure(events: Mapping[str, Sequence[Event]]) -> go.Figure:
     return figure
 
 
+def measurement_figure(events: Mapping[str, Sequence[Event]], key: str, unit: str) -> go.Figure:
+    """One number of the events against the training step, one curve per method.
+
+    Args:
+        events: a race's events by method; a step without the number has no point.
+        key: the number, such as "eval_rewards/margins".
+        unit: the title of its axis.
+    """
+    figure = go.Figure()
+    for method, log in events.items():
+        points = [(event["step"], event[key]) for event in log if event.get(key) is not None]
+        figure.add_scatter(
+            x=[step for step, _ in points],
+            y=[value for _, value in points],
+            name=LABELS[method],
+            mode="lines+markers" if len(points) < 10 else "lines",
+            line={"color": COLOURS[method], "width": 2},
+            hovertemplate="step %{x}: %{y:.4g}",
+        )
+    figure.update_layout(
+        template="plotly_white",
+        margin={"l": 60, "r": 10, "t": 10, "b": 45},
+        height=240,
+        showlegend=False,
+        xaxis={"title": "training step"},
+        yaxis={"title": unit},
+        hovermode="x unified",
+    )
+    return figure
+
+
 class LiveTrajectories:
-    """The same figure in a notebook, drawn anew as a race goes on.
+    """The same figure in a notebook, redrawn as a race goes on.
 
         live = LiveTrajectories(["dpo", "adadpo"], steps=120)
         race("tone", steps=120, on_event=live.on_event)
 
-    It is an ordinary output of the cell that runs the race (and replaces that cell's earlier
-    outputs): drawn without a network, still there after a reload and in the saved notebook. A
-    FigureWidget is neither, and stays empty if the kernel is busy when the page asks for its state.
+    It is an ordinary output of the cell that runs the race, and replaces that cell's earlier
+    outputs. It needs no network, and is still there after a reload and in the saved notebook. A
+    FigureWidget is not, and stays empty if the kernel is busy when the page requests its state.
 
     Needs the `notebooks` extra.
 
     Args:
         methods: the race's methods.
-        steps: the right end of the axis; it grows with the curves if left out.
+        steps: the right end of the axis; by default the axis grows with the curves.
 
     Attributes:
-        figure: what is drawn.
+        figure: the figure as last drawn.
     """
 
     def __init__(self, methods: Sequence[str], steps: int | None = None) -> None:
@@ -96,7 +127,7 @@ class LiveTrajectories:
         self.figure = trajectory_figure(self._events)
 
     def on_event(self, method: str, event: Event) -> None:
-        """Add one event; redraws when all methods have reached its step."""
+        """Add one event; redraw when all methods have reached its step."""
         if "eval_loss" not in event:
             return
         self._events[method].append(event)
@@ -110,11 +141,7 @@ class LiveTrajectories:
     def _show(self, in_words: str) -> None:
         from IPython.display import clear_output, display
 
-        # Plotly's own display() would add a copy of plotly.js to the notebook at every redraw.
+        # Plotly's own display() adds a copy of plotly.js to the notebook at every redraw.
         figure = {**self.figure.to_plotly_json(), "config": {"displaylogo": False}}
         clear_output(wait=True)
         display({"application/vnd.plotly.v1+json": figure, "text/plain": in_words}, raw=True)
-
-    @property
-    def widget(self) -> go.Figure:
-        return self.figure

@@ -1,4 +1,4 @@
-"""Several methods over the same start, batches and seeds, step by step side by side."""
+"""Train several methods side by side: the same start, the same batches, one step at a time."""
 
 import os
 import time
@@ -19,31 +19,32 @@ from adadpo_mini.prepare import Prepared, prepare
 from adadpo_mini.rlhf import RlhfTrainer
 from adadpo_mini.system.threads import torch_threads
 from adadpo_mini.trainer import MethodTrainer, Trainer
+from adadpo_mini.types import Model, Tokenizer
 
 RACE = "race"  # no method's name
 
 
 class Race:
-    """A race, ready to start: everything is loaded, tokenised and scored by the reference.
+    """A race that is ready to start: everything is loaded, tokenized and scored.
 
     Args:
         config: the settings.
-        data: rows to use in place of the set or file that `config.data` names.
-        splits: (training pairs, held-out pairs), already parted, to use in place of `data`.
-        start: (model, tokenizer) to use in place of the model that `config.model` names.
-        workers: how many methods train at the same time; all of them if left out and the machine
-            has the cores. The numbers do not depend on it.
+        data: rows to use instead of the set or file that `config.data` names.
+        splits: (training pairs, held-out pairs) to use instead of `data`.
+        start: (model, tokenizer) to use instead of the model that `config.model` names.
+        workers: how many methods train at the same time. By default all of them, if the machine
+            has as many cores. The numbers do not depend on it.
 
     Attributes:
-        prepared: what it starts from, see `Prepared`.
-        config, reference, tokenizer, train_pairs, held_out, report, trained_on_held_out: as there.
-        step: the next step; so many updates each method has had.
-        batches: the indices of the pairs of every step's batch, fixed by the seed.
-        models: the policy of each method, trained in place as the race goes.
-        trainers: what trains each method.
+        prepared: the loaded data and models, see `Prepared`.
+        config, reference, tokenizer, train_pairs, held_out, report, trained_on_held_out: see there.
+        step: the next step, which is the number of updates that each method has had.
+        batches: for each step, the indices of the pairs in its batch; the seed decides them.
+        models: the policy of each method, trained in place.
+        trainers: the trainer of each method.
 
     Raises:
-        InputError: the data or the model cannot be used; nothing has been trained then.
+        InputError: the data or the model cannot be used.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Race:
         config: RaceConfig,
         data: Iterable[dict] | None = None,
         splits: tuple[Pairs, Pairs] | None = None,
-        start: tuple | None = None,
+        start: tuple[Model, Tokenizer] | None = None,
         workers: int | None = None,
     ) -> None:
         self.prepared = prepare(config, data, splits, start)
@@ -60,7 +61,8 @@ class Race:
         self.train_pairs, self.held_out = self.prepared.train_pairs, self.prepared.held_out
         self.trained_on_held_out = self.prepared.trained_on_held_out
         self.batches = batch_schedule(len(self.prepared.train), self.config)
-        self.models, self.trainers = {}, {}
+        self.models: dict[str, Model] = {}
+        self.trainers: dict[str, MethodTrainer] = {}
         for method in config.methods:
             self.models[method] = new_policy(
                 self.reference,
@@ -74,27 +76,26 @@ class Race:
 
     @staticmethod
     def check(config: RaceConfig) -> None:
-        """Raise InputError if this kind of race cannot run these settings."""
+        """Raise InputError if this kind of race cannot run with these settings."""
 
     def events(self) -> Iterator[tuple[str, Event]]:
-        """Run the race, yielding (method, event) for step 0, 1, ..., steps of every method; see
-        `run_steps`."""
+        """Run the race and yield (method, event) for every step and method; see `run_steps`."""
         for events in self.run_steps():
             yield from events.items()
 
     def train(self, emit: Emit) -> None:
-        """Run the race, handing on the events of each step; see `run_steps`."""
+        """Run the race and call `emit` with the events of each step; see `run_steps`."""
         with closing(self.run_steps()) as steps:
             for events in steps:
                 emit(events)
 
     def run_steps(self) -> Iterator[dict[str, Event]]:
-        """Run the race, yielding the events of step 0, 1, ..., steps, by method.
+        """Run the race and yield, for step 0, 1, ..., steps, the events by method.
 
-        The methods train at the same time and wait for one another after every step. To a
-        trainer's event the race adds `epoch`, `time` (seconds that the race has computed so far)
-        and `own_time` (those of this method alone, without the slow measurements). Stop iterating
-        to stop the race; the models keep what they have learned.
+        The methods train at the same time and wait for each other after every step. The race adds
+        to each event `epoch`, `time` (seconds the race has computed so far) and `own_time` (seconds
+        this method has computed, without the slow measurements). Stop iterating to stop the race;
+        the models keep what they have learned.
 
         Raises:
             FloatingPointError: a method has diverged.
@@ -134,22 +135,22 @@ class Race:
         }
 
     def measure(self, trainer: MethodTrainer, *, untrained: bool = False) -> Event:
-        """The slow measurements of a policy, see `SlowMeasurements.read`."""
+        """Take the slow measurements of a policy, see `SlowMeasurements.read`."""
         return self.prepared.slow.read(trainer.model, trainer.loss, untrained=untrained)
 
     def state(self) -> TrainingState:
-        """What `restore` needs to go on from here; it shares its memory with the models."""
+        """Return what `restore` needs to continue; the tensors share memory with the models."""
         parts = {method: trainer.state() for method, trainer in self.trainers.items()}
-        # Scored again in another batch, a pair's score might differ in its last bit.
+        # If a pair were scored again in another batch, the last bit might differ.
         scores = {"scores": self.prepared.train.scores}
         own = TrainingState(scores, {"step": self.step, "seconds": self.seconds})
         return TrainingState.join({**parts, RACE: own})
 
     def restore(self, state: TrainingState) -> None:
-        """Go on where a race of the same settings was.
+        """Continue from the state of a race with the same settings.
 
         Raises:
-            InputError: the state is that of another race.
+            InputError: the state belongs to another race.
         """
         own, scores = state.part(RACE), self.prepared.train.scores
         if own.tensors["scores"].shape != scores.shape:
@@ -161,7 +162,7 @@ class Race:
 
     @contextmanager
     def _scores_kept(self) -> Iterator[None]:
-        """Keep what the reference has scored, however the race ends."""
+        """Save the reference's scores for the next run, however the race ends."""
         try:
             yield
         finally:
@@ -169,12 +170,12 @@ class Race:
                 self.prepared.kept_scores.save(self.prepared.train.scores)
 
 
-def new_trainer(method: str, policy, prepared: Prepared) -> MethodTrainer:
-    """What trains a method: for a loss on pairs the `Trainer`, for RLHF its own."""
+def new_trainer(method: str, policy: Model, prepared: Prepared) -> MethodTrainer:
+    """Make the trainer of a method: `Trainer` for a loss on pairs, `RlhfTrainer` for RLHF."""
     return HOW_TRAINED.get(method, _pair_trainer)(method, policy, prepared)
 
 
-def _pair_trainer(method: str, policy, prepared: Prepared) -> Trainer:
+def _pair_trainer(method: str, policy: Model, prepared: Prepared) -> Trainer:
     config = prepared.config
     return Trainer(
         policy,
@@ -186,7 +187,7 @@ def _pair_trainer(method: str, policy, prepared: Prepared) -> Trainer:
     )
 
 
-def _rlhf_trainer(method: str, policy, prepared: Prepared) -> RlhfTrainer:
+def _rlhf_trainer(method: str, policy: Model, prepared: Prepared) -> RlhfTrainer:
     config = prepared.config
     return RlhfTrainer(
         policy,
@@ -199,13 +200,14 @@ def _rlhf_trainer(method: str, policy, prepared: Prepared) -> RlhfTrainer:
     )
 
 
-HOW_TRAINED: dict[str, Callable[[str, object, Prepared], MethodTrainer]] = {RLHF: _rlhf_trainer}
+HOW_TRAINED: dict[str, Callable[[str, Model, Prepared], MethodTrainer]] = {RLHF: _rlhf_trainer}
 
 
 def batch_schedule(pair_count: int, config: RaceConfig) -> list[list[int]]:
-    """The indices of every step's batch, steps + 1 of them, fixed by the seed alone.
+    """Return the indices of every step's batch, steps + 1 of them; the seed alone decides them.
 
-    Each epoch visits all pairs in a new random order; a rest too small for a batch is left out.
+    Each epoch visits all pairs in a new random order. The last pairs of an epoch are left out if
+    they do not fill a batch.
     """
     generator = torch.Generator().manual_seed(config.seed)
     size = min(config.batch_size, pair_count)

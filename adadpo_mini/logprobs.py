@@ -1,4 +1,4 @@
-"""Completion log-probs: how likely a model finds an answer, given its prompt."""
+"""Completion log-probs: how likely an answer is under a model, given its prompt."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
     return picked - scores.logsumexp(-1)
 
 
-def completion_logps(model, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+def completion_logps(model: torch.nn.Module, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
     """Log-prob of each row's completion, summed over its tokens.
 
         log π(y|x) = Σ_t log π(y_t | x, y_<t)

@@ -6,12 +6,12 @@ Notation, for a prompt x with a chosen completion y_w and a rejected completion 
 
     u_w = log π_θ(y_w|x) − log π_ref(y_w|x)        u_l = log π_θ(y_l|x) − log π_ref(y_l|x)
 
-where log π(y|x) is the sum over the completion's tokens, its end token included. Every loss on
-this page has the form
+where log π(y|x) is summed over the completion's tokens, including its end token. Every loss in
+this file has the form
 
     L = −log σ(β_w·u_w − β_l·u_l)
 
-and differs from the others only in the two coefficients. This file needs torch and nothing else.
+Only the two coefficients differ. This file needs torch and nothing else.
 """
 
 import math
@@ -21,24 +21,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LARGEST_LOG_RATIO = 80.0  # exp(80) still fits fp32; beyond it a reported ratio says nothing more
+LARGEST_LOG_RATIO = 80.0  # exp(80) still fits fp32
 
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """A preference loss with every intermediate that a picture needs.
+    """A preference loss with every intermediate value that a chart needs.
 
-    All but `loss` have shape (batch,); all but `loss` and `per_pair` are detached.
+    All tensors but `loss` have shape (batch,); all but `loss` and `per_pair` are detached.
 
     Attributes:
         loss: scalar, the mean of `per_pair`; call `backward()` on it.
         per_pair: −log σ(β_w·u_w − β_l·u_l) for each pair.
-        chosen_rewards: the raw implicit reward β·u_w, comparable between methods.
-        rejected_rewards: the raw implicit reward β·u_l.
-        beta_chosen: β_w, the coefficient that the chosen side got inside the sigmoid (or, with
-            IPO, inside the square).
-        beta_rejected: β_l, the coefficient that the rejected side got.
-        rho: the balance ratio ρ before floor and ceiling; 1 where the loss has none.
+        chosen_rewards: the implicit reward β·u_w, which every method reports alike.
+        rejected_rewards: the implicit reward β·u_l.
+        beta_chosen: β_w, the coefficient of the chosen side inside the sigmoid (for IPO, inside
+            the square).
+        beta_rejected: β_l, the coefficient of the rejected side.
+        rho: the balance ratio ρ before floor and ceiling; 1 if the loss has none.
     """
 
     loss: Tensor
@@ -67,7 +67,7 @@ def dpo_loss(
         policy_rejected_logps: log π_θ(y_l|x), the same.
         ref_chosen_logps: log π_ref(y_w|x), the same, without gradient.
         ref_rejected_logps: log π_ref(y_l|x), the same, without gradient.
-        beta: β, how strongly the policy is held to the reference.
+        beta: β, how strongly the policy is tied to the reference.
 
     Raises:
         ValueError: shapes differ, or β is not positive.
@@ -101,16 +101,17 @@ def adadpo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """Self-adaptive DPO: weigh the chosen side so that both sides are pushed equally hard.
+    """Self-adaptive DPO: weight the chosen side so that both sides are pushed equally hard.
 
         ρ = exp(a_w/|y_w| − a_l/|y_l|)
         L = −log σ(β_w·u_w − β_l·u_l),   β_w = β·sg[min(k·ρ, C)],   β_l = β
 
-    with a = u in ratio space and a = log π_θ in policy space; sg[·] stops the gradient. ρ is
-    x_w/x_l for the per-token x = exp(a/|y|), the geometric mean over a completion's tokens. DPO
-    pushes x_l down ρ times as hard as it pushes x_w up (for completions of one length); the
-    coefficient undoes that, until it meets the ceiling. Per completion, x = exp(a), the same is
-    true of the raw form, without |y|.
+    where a = u in ratio space, a = log π_θ in policy space, and sg[·] stops the gradient.
+
+    Let x = exp(a/|y|), the geometric mean over a completion's tokens; then ρ = x_w/x_l. For
+    completions of equal length, DPO pushes x_l down ρ times as hard as it pushes x_w up. The
+    coefficient cancels this factor until it reaches the ceiling. The raw form, without |y|, does
+    the same for x = exp(a).
 
     Args:
         policy_chosen_logps: log π_θ(y_w|x), summed over the completion, nats, shape (batch,).
@@ -119,19 +120,19 @@ def adadpo_loss(
         ref_rejected_logps: log π_ref(y_l|x), the same, without gradient.
         chosen_lengths: |y_w| in tokens, end token included, shape (batch,).
         rejected_lengths: |y_l| in tokens, the same.
-        beta: β, how strongly the policy is held to the reference.
+        beta: β, how strongly the policy is tied to the reference.
         ceiling: C, the largest β_w/β_l.
-        space: "ratio" or "policy". The default is ratio, where ρ starts at 1, so that step 0 is
-            exactly DPO's.
-        length_normalize: True for the stable form above, False for the raw one, without |y|.
-        k: aim for |∂L/∂x_w| = k·|∂L/∂x_l|, in the x above.
+        space: "ratio" or "policy". In ratio space, the default, ρ starts at 1, so the first step
+            is exactly DPO's.
+        length_normalize: True for the stable form above, False for the raw form without |y|.
+        k: aim for |∂L/∂x_w| = k·|∂L/∂x_l|, with x as above.
         floor: the smallest β_w/β_l. Not in the paper; with floor = ceiling = 1 this is DPO.
 
     Raises:
         ValueError: shapes differ, a length is not positive, or a knob is out of range.
 
-    Source: arXiv:2605.28440. Its exact form has no ceiling and no |y|; the stable form, the
-    default here, was taken from a second-hand account of the paper's body.
+    Source: arXiv:2605.28440. Its exact form has no ceiling and no |y|. The stable form, which is
+    the default here, comes from a second-hand account of the paper's body.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> ahead = adadpo_loss(0.5 * one, zero, zero, zero, chosen_lengths=one, rejected_lengths=one)
@@ -145,7 +146,7 @@ def adadpo_loss(
     )
     lengths_w, lengths_l = as_lengths(u_w, chosen_lengths, rejected_lengths)
 
-    # AdaDPO: these lines and `adaptive_ratio`, right below.
+    # AdaDPO is the lines from here on, and `adaptive_ratio` below.
     a_w, a_l = u_w, u_l
     if space == "policy":  # in u's type, fp32 at least: half precision would round a_w − a_l
         a_w, a_l = policy_chosen_logps.to(u_w), policy_rejected_logps.to(u_l)
@@ -172,7 +173,7 @@ def adaptive_ratio(
     check(ceiling > 0, f"ceiling must be positive, not {ceiling}")
     check(k > 0, f"k must be positive, not {k}")
     check(floor is None or 0 < floor <= ceiling, f"floor must be in (0, ceiling], not {floor}")
-    # Stay in log space until after the clamp: exp of a sum of log-probs would overflow.
+    # Clamp before exp: without |y|, exp(log ρ) would overflow.
     log_floor = None if floor is None else math.log(floor)
     log_ratio = (log_rho + math.log(k)).clamp(min=log_floor, max=math.log(ceiling))
     return log_ratio.exp(), log_rho.clamp(max=LARGEST_LOG_RATIO).exp()
@@ -187,12 +188,12 @@ def fixed_ratio_loss(
     beta: float = 0.1,
     ratio: float = 2.0,
 ) -> PreferenceLoss:
-    """AdaDPO's control: the same heavier chosen side, but one constant for every pair.
+    """AdaDPO's control: the chosen side weighs more, by one constant for every pair.
 
         L = −log σ(c·β·u_w − β·u_l)
 
-    Whatever AdaDPO does better than this is due to adapting, not to weighing the chosen more.
-    It is DPO-Shift with f = 1/c and β' = c·β. Arguments as for `dpo_loss`; `ratio` is c.
+    If AdaDPO does better than this, adapting is the reason, and not the larger weight alone. It is
+    DPO-Shift with f = 1/c and β' = c·β. The arguments are those of `dpo_loss`; `ratio` is c.
 
     Raises:
         ValueError: shapes differ, or β or c is not positive.
@@ -221,7 +222,7 @@ def with_rewards(
     ratio: Tensor | None = None,
     rho: Tensor | None = None,
 ) -> PreferenceLoss:
-    """A `PreferenceLoss` of these per-pair losses; `ratio` and `rho` are 1 if left out."""
+    """Make a `PreferenceLoss` of these losses of the pairs; `ratio` and `rho` default to 1."""
     ratio = torch.ones_like(u_w) if ratio is None else ratio.detach()
     return PreferenceLoss(
         loss=per_pair.mean(),
@@ -237,7 +238,7 @@ def with_rewards(
 def log_ratios(
     policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(u_w, u_l), in fp32 at least: half precision cannot tell 100.0 nats from 100.1."""
+    """Return (u_w, u_l) in fp32 or better: half precision cannot tell 100.0 from 100.1 nats."""
     four = (policy_chosen, policy_rejected, ref_chosen, ref_rejected)
     shapes = [tuple(t.shape) for t in four]
     check(
@@ -250,7 +251,7 @@ def log_ratios(
 
 
 def as_lengths(u: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
-    """The completions' lengths in the type of u, checked."""
+    """Check the completions' lengths and return them in the type of u."""
     for lengths in (chosen, rejected):
         check(
             lengths.shape == u.shape and bool((lengths > 0).all()),

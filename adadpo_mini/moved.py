@@ -29,7 +29,7 @@ MOVED = {
     "memory": "models.memory",
     "meters": "measure.slow",
     "optimizer": "models.optimizer",
-    "packed": "tokens.tokenized",
+    "packed": "tokens.table",
     "policies": "models.policies",
     "presets": "doctor.presets",
     "readers": "pairs.readers",

@@ -9,7 +9,7 @@ A test checks that the package computes the same. Sources: arXiv:2305.18290, arX
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ def adadpo_loss(
 
 
 # 2. The log-probs.
-def completion_logps(model, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+def completion_logps(model: torch.nn.Module, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
     """log π(y|x) of each row, summed over the tokens of its completion, shape (rows,)."""
     logits = model(input_ids=input_ids, use_cache=False).logits[:, :-1].float()
     targets = input_ids[:, 1:]  # position i predicts token i + 1
@@ -73,7 +73,7 @@ def completion_logps(model, input_ids: Tensor, completion_mask: Tensor) -> Tenso
 
 
 # 3. The tokens.
-def encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], int]:
+def encode(tokenizer: Callable, prompt: str, completion: str) -> tuple[list[int], int]:
     """Token ids of prompt and completion with an end token, and the length of the prompt."""
     prompt_ids = tokenizer(prompt)["input_ids"]
     ids = tokenizer(prompt + completion)["input_ids"]
@@ -82,7 +82,7 @@ def encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], int]:
     return [*ids, tokenizer.eos_token_id], len(prompt_ids)
 
 
-def make_batch(tokenizer, pairs: list[dict]) -> tuple[Tensor, Tensor]:
+def make_batch(tokenizer: Callable, pairs: list[dict]) -> tuple[Tensor, Tensor]:
     """(input_ids, completion_mask) of 2·B rows, padded on the right: B chosen, then B rejected.
 
     A causal model never looks to the right, so it needs no attention mask.
@@ -109,8 +109,8 @@ def batches(pairs: list[dict], batch_size: int, seed: int) -> Iterator[list[dict
 
 # 4. The loop.
 def train(
-    model,
-    tokenizer,
+    model: torch.nn.Module,
+    tokenizer: Callable,
     pairs: list[dict],
     *,
     method: str = "adadpo",

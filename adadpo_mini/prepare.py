@@ -1,4 +1,4 @@
-"""All that happens before the first step: loading, tokenising, the memory check, the caches."""
+"""What happens before the first step: loading, tokenizing, the memory check, the caches."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,43 +18,45 @@ from adadpo_mini.pairs.load import Pairs, load_splits
 from adadpo_mini.pairs.screening import loading_note
 from adadpo_mini.system.cache import digest
 from adadpo_mini.system.threads import choose_threads
-from adadpo_mini.tokens.batch import make_batch
+from adadpo_mini.tokens.batch import TokenizedPair, make_batch
+from adadpo_mini.tokens.table import TokenTable, fit_pairs
 from adadpo_mini.tokens.templates import prompt_form
-from adadpo_mini.tokens.tokenized import TokenTable, fit_pairs
+from adadpo_mini.types import Model, Tokenizer
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a race needs, loaded and checked.
+    """Everything a race needs, loaded and checked.
 
     Attributes:
-        config: the settings, with the number of threads that was chosen where none was given.
-        reference: the model all methods start from; it is never trained.
-        tokenizer: the tokenizer they share.
-        train_pairs: the pairs that are trained on; held_out: the others.
-        report: a sentence on what became of the rows of both; None if there is nothing to tell.
-        trained_on_held_out: True if the pairs have one prompt only and cannot be parted, so that
-            what is measured is what was trained on.
-        prompt_form: how a typed question becomes a prompt like those of the pairs.
+        config: the settings, with the number of threads filled in.
+        reference: the model that all methods start from; it is never trained.
+        tokenizer: the tokenizer that all models share.
+        train_pairs: the pairs to train on; held_out: the pairs to measure on.
+        report: a sentence about dropped or contradictory rows; None if there are none.
+        trained_on_held_out: True if all pairs have the same prompt. They cannot be split then, so
+            the measurements are on the training pairs.
+        prompt_form: the format string that makes a typed question into a prompt like the pairs'.
         train: the training pairs with their log-probs under the reference.
-        probe_tokens: the first `eval_pairs` held-out pairs as token ids; probe: as a batch.
-        scoring: how pairs are scored, `logps` and `pairs_at_once`.
+        probe_tokens: the first `eval_pairs` held-out pairs as token ids; probe: the same as a
+            batch.
+        scoring: how pairs are scored: `logps` and `pairs_at_once`.
         slow: takes the slow measurements.
-        kept_scores: where the reference's log-probs are kept for the next run, if they are.
-        fingerprint: a digest of the tokenised pairs and of the reference: what else than the
-            settings decides the numbers.
+        kept_scores: the saved log-probs of the reference; None for a small model.
+        fingerprint: a digest of the tokens and of the reference. Together with the settings it
+            decides the numbers.
     """
 
     config: RaceConfig
-    reference: object
-    tokenizer: object
+    reference: Model
+    tokenizer: Tokenizer
     train_pairs: Pairs
     held_out: Pairs
     report: str | None
     trained_on_held_out: bool
     prompt_form: str
     train: ScoredPairs
-    probe_tokens: list
+    probe_tokens: list[TokenizedPair]
     probe: ScoredBatch
     scoring: dict
     slow: SlowMeasurements
@@ -66,12 +68,12 @@ def prepare(
     config: RaceConfig,
     data: Iterable[dict] | None = None,
     splits: tuple[Pairs, Pairs] | None = None,
-    start: tuple | None = None,
+    start: tuple[Model, Tokenizer] | None = None,
 ) -> Prepared:
-    """Load and check what a race needs; arguments as for `Race`.
+    """Load and check what a race needs. The arguments are those of `Race`.
 
     Raises:
-        InputError: the data or the model cannot be used, or memory does not suffice.
+        InputError: the data or the model cannot be used, or there is not enough memory.
     """
     train_split, held_out_split = splits or load_splits(config.data if data is None else data)
     reference, tokenizer = start or load_model(
@@ -118,8 +120,9 @@ def prepare(
     )
 
 
-def fastest_logps(model, *tables: TokenTable) -> Logps:
-    """How this model's completions are scored: with each prompt read once, if it can do that."""
+def fastest_logps(model: Model, *tables: TokenTable) -> Logps:
+    """Return the fastest way to score this model's completions: if possible, one that reads each
+    prompt once."""
     extremes = [
         pairs[int(find(pairs.lengths.sum(dim=1)))]
         for pairs in tables
@@ -130,7 +133,7 @@ def fastest_logps(model, *tables: TokenTable) -> Logps:
     return shared_logps if can else completion_logps
 
 
-def _check_memory(config: RaceConfig, reference, pairs: TokenTable) -> None:
+def _check_memory(config: RaceConfig, reference: Model, pairs: TokenTable) -> None:
     check_training_fits(
         reference,
         reference.device,
@@ -143,12 +146,12 @@ def _check_memory(config: RaceConfig, reference, pairs: TokenTable) -> None:
 
 
 def _kept_scores(
-    config: RaceConfig, reference, pairs: TokenTable, logps: Logps
+    config: RaceConfig, reference: Model, pairs: TokenTable, logps: Logps
 ) -> RefScores | None:
-    """Where a large reference's scores are kept for the next run; a small one scores at once.
+    """Return the saved scores of a large reference; a small one computes them in no time.
 
-    The last bit of a score depends on what else is in the batch, so that a race with other batches
-    scores anew.
+    The last bit of a score depends on what else is in the batch, so a race with other batches has
+    scores of its own.
     """
     if reference.num_parameters() < SMALL:
         return None

@@ -1,26 +1,23 @@
-"""A race from start to end: trained, kept in its run folder, and summed up; and how to go on."""
+"""A race from start to end: train, judge, save, sum up; and resume after an interruption."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
-from adadpo_mini.config import RaceConfig
-from adadpo_mini.errors import InputError, WriteError
+from adadpo_mini.config import ENGINES, OWN, TRL, RaceConfig
+from adadpo_mini.errors import InputError, WriteError, did_you_mean
 from adadpo_mini.event import Event, Note, OnEvent, say_nothing
 from adadpo_mini.lockstep import Race
 from adadpo_mini.measure.answers import probe_prompts, win_rates
-from adadpo_mini.models.memory import REMEDY
+from adadpo_mini.models.memory import REMEDY, is_out_of_memory
 from adadpo_mini.store.folder import RunFolder, read_splits
 from adadpo_mini.store.keeper import Keeper, model_bytes, plan_snapshots, snapshot_steps
 from adadpo_mini.store.summary import summarize
 from adadpo_mini.store.writer import RunWriter, check_free, create_run, reopen_run, versions
 from adadpo_mini.system.files import free_space, user_path
 from adadpo_mini.system.signals import held_signals
-
-OWN, TRL = ENGINES = ("own", "trl")
+from adadpo_mini.types import Model, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -28,20 +25,20 @@ class RaceResult:
     """What a race leaves in memory.
 
     Attributes:
-        config: its settings, with the number of threads that was chosen where none was given.
-        events: every event, by method.
-        summary: see `summarize`.
-        models: the trained policies, by method.
-        reference: the model they all started from.
-        tokenizer: the tokenizer they share.
+        config: the settings, with the number of threads filled in.
+        events: all events by method.
+        summary: the closing table, see `summarize`.
+        models: the trained policies by method.
+        reference: the model that they all started from.
+        tokenizer: the tokenizer that they share.
     """
 
     config: RaceConfig
     events: dict[str, list[Event]]
     summary: dict
-    models: dict
-    reference: object
-    tokenizer: object
+    models: dict[str, Model]
+    reference: Model
+    tokenizer: Tokenizer
 
 
 def race(
@@ -51,30 +48,30 @@ def race(
     on_event: OnEvent = say_nothing,
     note: Note = say_nothing,
     engine: str = OWN,
-    **settings,
+    **settings: object,
 ) -> RaceResult:
     """Train several methods on the same pairs, from the same start, in the same order.
 
     Args:
-        data: a toy set, a JSON-lines file, or rows, as `load_pairs` takes them.
-        out: where to write the run folder; nothing is written if left out.
-        on_event: called with (method, event) as they happen, for instance to draw them.
-        note: called with what else there is to say, a sentence each.
-        engine: what trains: "own", or "trl" for one method in TRL's trainer (needs
+        data: a toy set, a file, a data set or rows; see `load_pairs`.
+        out: the run folder to write; by default nothing is written.
+        on_event: called with (method, event) during the race, for example to draw a chart.
+        note: called with sentences for the user.
+        engine: "own", or "trl" to train one method with TRL's trainer (needs
             `adadpo-mini[trl]`).
         **settings: fields of `RaceConfig`, such as methods, steps, beta, learning_rate, seed.
 
     Returns:
-        The result. After KeyboardInterrupt or divergence it holds what was done until then, and
-        its summary's `status` says "interrupted" or "diverged"; if memory or the disk ran out,
-        "failed".
+        The result. `summary["status"]` is "finished", "interrupted" (KeyboardInterrupt),
+        "diverged", or "failed" (out of memory or disk space). In all cases the result has
+        everything up to that step.
 
     Raises:
-        InputError: the settings, the data or the model cannot be used, or nothing can be written
-            to `out`; nothing was trained.
+        InputError: the settings, the data or the model cannot be used, or `out` cannot be written.
+            Raised before any training.
     """
     if data is None:
-        raise InputError("data must be a toy set, a file or rows, not None.")
+        raise InputError("data must be a toy set, a file, a data set or rows, not None.")
     new_race = race_class(engine)
     by_name = isinstance(data, (str, Path))
     if engine == TRL:
@@ -88,13 +85,14 @@ def race(
 
 
 def race_class(engine: str) -> type[Race]:
-    """The kind of race that an engine runs.
+    """Return the class of race that an engine runs.
 
     Raises:
-        InputError: there is no such engine, or it is not installed.
+        InputError: the engine is unknown or not installed.
     """
     if engine not in ENGINES:
-        raise InputError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}.")
+        guess = did_you_mean(engine, ENGINES)
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}{guess}")
     if engine == OWN:
         return Race
     if find_spec("trl") is None:
@@ -105,15 +103,15 @@ def race_class(engine: str) -> type[Race]:
 
 
 def check_output(config: RaceConfig, out: str | Path | None) -> None:
-    """Find out, before anything is loaded, whether the run can be written.
+    """Check, before anything is loaded, that the run folder can be written.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot be written.
     """
     if out is not None:
         check_free(out)
     elif config.snapshot_every:
-        raise InputError("snapshot_every needs a run folder to write to: give out (--out).")
+        raise InputError("snapshot_every needs a run folder to write to: set out (--out).")
 
 
 def conduct(
@@ -126,14 +124,14 @@ def conduct(
     keep_pairs: bool = False,
     **about: object,
 ) -> RaceResult:
-    """Run a race, write what happens, and sum it up; see `race`.
+    """Run a prepared race and write its run folder; see `race`.
 
-    Every race goes through here, whoever started it and whatever trains.
+    Every race goes through here: from Python, the command line, the page, and TRL.
 
     Args:
-        stop: asked after every step; True ends the race as an interruption does.
-        keep_pairs: write the pairs to the run folder, because nowhere else are they kept.
-        about: what config.json says besides the settings.
+        stop: called after every step; if it returns True, the race ends as if interrupted.
+        keep_pairs: write the pairs to the run folder, because they are in no file.
+        about: more entries for config.json.
     """
     events: dict[str, list[Event]] = {method: [] for method in race.config.methods}
     if out is None:
@@ -164,7 +162,7 @@ def train_and_save(
     note: Note,
     stop: Callable[[], bool] = lambda: False,
 ) -> RaceResult:
-    """Train, judge, save and sum up. Whatever ends it, what was computed is kept."""
+    """Train, judge, save and sum up. However the race ends, what was computed is kept."""
     keeper = Keeper(race, writer, note)
     status, problem, judged = "finished", None, None
     with held_signals() as interrupted:
@@ -179,7 +177,7 @@ def train_and_save(
         except WriteError as error:
             status, problem = "failed", keeper.with_remedy(error)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             status = "failed"
             problem = f"{race.reference.device} has run out of memory; {REMEDY}."
@@ -195,7 +193,7 @@ def train_and_save(
 
 
 def _judge(race: Race) -> dict[str, float] | None:
-    """The win rates of the methods against the reference, on the probe's prompts."""
+    """Return the win rates of the methods against the reference on the probe's prompts."""
     prompts = probe_prompts(race.held_out, race.config.eval_pairs)
     return win_rates(race.models, race.reference, race.tokenizer, prompts, race.config.seed)
 
@@ -207,7 +205,7 @@ def _train(
     on_event: OnEvent,
     stop: Callable[[], bool],
 ) -> None:
-    """Train to the end, or to the end of the step in which somebody interrupts."""
+    """Train to the end, or to the end of the step in which an interruption comes."""
 
     def emit(step_events: Mapping[str, Event]) -> None:
         for method, event in step_events.items():
@@ -224,30 +222,25 @@ def _train(
     keeper.at_rest = True
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the computer itself, has no memory left: torch says it in two ways."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "allocate memory" in str(error)
-
-
 def resume(
     path: str | Path,
     *,
     on_event: OnEvent = say_nothing,
     note: Note = say_nothing,
 ) -> RaceResult:
-    """Go on with a race that was interrupted, as if nothing had happened.
+    """Continue a race that was interrupted.
 
-    It goes on from the state that was saved last, or else starts again; events and final weights
-    are then those of a race that was never interrupted, to the last bit. A finished race is loaded
-    as it is.
+    The race continues from the last saved state, or starts again if there is none. Its events and
+    final weights are those of an uninterrupted race, to the last bit. A finished race is only
+    loaded.
 
     Args:
-        path: the run folder. on_event, note: as for `race`.
+        path: the run folder.
+        on_event, note: see `race`.
 
     Raises:
-        InputError: there is no run, it has diverged, another process is writing it, or its data or
-            model are no longer what they were.
+        InputError: the folder has no run, the run has diverged, another process is writing it, or
+            its data or model have changed.
     """
     folder = RunFolder.open(path)
     summary = folder.summary() or {}
@@ -255,31 +248,30 @@ def resume(
         return _load(folder, summary)
     with reopen_run(path) as writer:
         if summary.get("status") == "diverged":
-            raise InputError(
-                f"{folder.path}: {summary.get('problem')} Resumed, it would diverge again."
-            )
-        contest = _same_race(folder)
-        _check_same(contest, folder, note)
+            raise InputError(f"{folder.path}: {summary.get('problem')} It would diverge again.")
+        race = _same_race(folder)
+        _check_same(race, folder, note)
         state = writer.load_state()
         if state:
-            contest.restore(state)
-        events = writer.keep_steps(contest.step)
+            race.restore(state)
+        events = writer.keep_steps(race.step)
         writer.reopen()
-        steps = contest.config.steps
-        where = f"going on at step {contest.step} of {steps}"
-        note(f"{folder.path}: {where if contest.step <= steps else 'all steps are done'}.")
-        for method, event in _in_order(events):
-            on_event(method, event)
-        return train_and_save(contest, writer, events, on_event=on_event, note=note)
+        steps = race.config.steps
+        where = f"continuing at step {race.step} of {steps}"
+        note(f"{folder.path}: {where if race.step <= steps else 'all steps are done'}.")
+        for step_events in zip(*events.values(), strict=True):
+            for method, event in zip(events, step_events, strict=True):
+                on_event(method, event)
+        return train_and_save(race, writer, events, on_event=on_event, note=note)
 
 
-def _check_same(contest: Race, folder: RunFolder, note: Note) -> None:
-    """Raise InputError if this is another race; say if its last bits may come out otherwise."""
+def _check_same(race: Race, folder: RunFolder, note: Note) -> None:
+    """Raise InputError if data or model have changed; note whether the last digits may differ."""
     config = folder.config()
-    if contest.prepared.fingerprint != config.get("fingerprint", contest.prepared.fingerprint):
+    if race.prepared.fingerprint != config.get("fingerprint", race.prepared.fingerprint):
         raise InputError(
-            f"{folder.path}: the data or the model are no longer those that the race began with; "
-            "put them back, or start another race."
+            f"{folder.path}: the data or the model have changed since the race began; restore them "
+            "or start another race."
         )
     before = config.get("made_with", {})
     changed = [name for name, now in versions().items() if before.get(name, now) != now]
@@ -287,26 +279,21 @@ def _check_same(contest: Race, folder: RunFolder, note: Note) -> None:
         note(f"{' and '.join(changed)} changed since the race began; the last digits may differ.")
 
 
-def _in_order(events: Mapping[str, list[Event]]) -> Iterator[tuple[str, Event]]:
-    for step in zip(*events.values(), strict=True):
-        yield from zip(events, step, strict=True)
-
-
 def _same_race(folder: RunFolder) -> Race:
-    """The race that a run folder's config.json tells of, as it was before its first step."""
+    """Return the race of a run folder, as it was before its first step."""
     settings, start = folder.settings(), folder.load()
     config, (train, test) = folder.config(), folder.pairs
     kept = settings.data == "rows" and train.is_file()
     data = {"splits": read_splits(train, test)} if kept else {"data": folder.source(settings.data)}
     race = race_class(config.get("engine", OWN))(settings, start=start, **data)
-    if kept:  # nothing here knows any longer how they were found
+    if kept:  # the pairs no longer know where they came from
         race.report = config.get("report")
         race.trained_on_held_out = config.get("trained_on_held_out", race.trained_on_held_out)
     return race
 
 
 def _load(folder: RunFolder, summary: dict) -> RaceResult:
-    """The result of a race that is finished."""
+    """Return the result of a finished race."""
     settings, (reference, tokenizer) = folder.settings(), folder.load()
     models = {method: folder.load(folder.model(method))[0] for method in settings.methods}
     return RaceResult(settings, folder.events(), summary, models, reference, tokenizer)

@@ -15,25 +15,30 @@ from adadpo_mini.methods import METHODS, BoundLoss
 from adadpo_mini.models.optimizer import MasterAdamW
 from adadpo_mini.models.reference import Logps, ScoredBatch
 from adadpo_mini.models.state import TrainingState, restore_weights, trained_weights
+from adadpo_mini.types import Model
 
 COUNTERS = ("steps", "tokens", "seconds")
 
 
 class MethodTrainer(Protocol):
-    """What a race asks of whatever trains a method.
+    """What a race needs from the trainer of a method.
 
     Attributes:
         model: the policy.
         loss: the loss that pairs are measured with.
+        method: the name of the method.
+        steps: updates done so far.
         seconds: time spent in `prepare`, `step` and `evaluate`.
     """
 
-    model: object
+    method: str
+    steps: int
+    model: Model
     loss: BoundLoss
     seconds: float
 
     def prepare(self, batches: Iterable[ScoredBatch]) -> None:
-        """What comes before the first step, on the batches that will be trained on."""
+        """Do what comes before the first step, with the batches of the whole race."""
 
     def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
         """Measure, then train; see `Trainer.step`."""
@@ -42,26 +47,26 @@ class MethodTrainer(Protocol):
         """Measure a held-out batch; see `Trainer.evaluate`."""
 
     def state(self) -> TrainingState:
-        """What `restore` needs."""
+        """Return what `restore` needs."""
 
     def restore(self, state: TrainingState) -> None:
-        """Go on where another trainer was."""
+        """Continue from the state of another trainer."""
 
 
 class Trainer:
     """Trains one model with one method.
 
     Args:
-        model: the policy; it is updated in place and starts equal to the reference.
+        model: the policy. It starts equal to the reference and is updated in place.
         method: a key of `METHODS`.
-        learning_rate: AdamW's, constant, without weight decay.
-        knobs: β and such, by the names of the losses' parameters; those that this method's loss
-            does not know are ignored.
+        learning_rate: constant, for AdamW without weight decay.
+        knobs: β and the like, named as the parameters of the losses. A method ignores those that
+            its loss does not have.
         max_grad_norm: gradients are scaled down to this norm.
         logps: how completions are scored; the reference must be scored the same way.
-        pairs_at_once: a larger batch is read in parts, and their gradients add up to the same.
-        checkpointing: the model recomputes its activations; transformers does so in training mode
-            only, in which it is then put for as long as a step takes.
+        pairs_at_once: a larger batch is split into parts, and their gradients add up.
+        checkpointing: the model recomputes its activations. transformers does this in training mode
+            only, so the model is in that mode during a step.
 
     Attributes:
         loss: the method's loss with its knobs set, a function of the four log-probs and lengths.
@@ -69,7 +74,7 @@ class Trainer:
 
     def __init__(
         self,
-        model,
+        model: Model,
         method: str,
         *,
         learning_rate: float,
@@ -94,14 +99,14 @@ class Trainer:
         self.seconds = 0.0
 
     def prepare(self, batches: Iterable[ScoredBatch]) -> None:
-        """Nothing: a loss on pairs has one stage."""
+        """Do nothing: a loss on pairs has only one stage."""
 
     def compute_loss(self, batch: ScoredBatch) -> BatchLoss:
-        """Log-probs of chosen and rejected in one forward pass, and the method's loss."""
+        """Return the loss of a batch and the log-probs it was computed from."""
         return batch_loss(self.model, self.loss, batch, logps=self._logps)
 
     def _backward(self, batch: ScoredBatch) -> BatchLoss:
-        """`compute_loss` and its gradient, part by part; the loss is a mean, so parts add up."""
+        """Compute the loss and its gradient part by part; the loss is a mean, so parts add up."""
         results = []
         for part in batch.parts(self._pairs_at_once):
             result = self.compute_loss(part)
@@ -117,22 +122,20 @@ class Trainer:
             yield
         finally:
             if self._checkpointing:
-                self.model.eval()  # in training mode it would answer without its cache
+                self.model.eval()  # in training mode it would generate without its cache
 
     def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
-        """Measure the model on a batch it has not been trained on yet, then train on the batch.
+        """Measure the model on a batch, then train on that batch.
 
-        The event describes the model as it was before this update. So the event of step 0 is
-        about the untrained model, that of step t about the model after t updates, and with
-        `update=False` the model stays as it is.
+        The event describes the model before this update: event 0 describes the untrained model,
+        event t the model after t updates. With `update=False` the model stays as it is.
 
         Returns:
             step: updates done so far. num_tokens: tokens in those updates' batches.
             loss, logps/…, rewards/…: see `describe`. grad_norm: before clipping. learning_rate.
 
         Raises:
-            FloatingPointError: the loss or its gradient is not a finite number; the model was not
-                updated.
+            FloatingPointError: the loss or its gradient is not finite; the model was not updated.
         """
         began = time.perf_counter()
         with self._recomputing():
@@ -156,7 +159,7 @@ class Trainer:
         return event
 
     def evaluate(self, batch: ScoredBatch) -> Event:
-        """The same measurements on a held-out batch, each name with the prefix `eval_`."""
+        """Return the same measurements on a held-out batch; each name gets the prefix `eval_`."""
         began = time.perf_counter()
         measured = measure_batch(
             self.model,
@@ -170,34 +173,34 @@ class Trainer:
         return {f"eval_{name}": value for name, value in measured.items()}
 
     def state(self) -> TrainingState:
-        """What `restore` needs to go on from here; it shares its memory with the model."""
+        """Return what `restore` needs to continue; the tensors share memory with the model."""
         tensors = {**trained_weights(self.model), **self._optimizer.state()}
         return TrainingState(tensors, counters(self))
 
     def restore(self, state: TrainingState) -> None:
-        """Go on where a trainer of the same model and method was.
+        """Continue from the state of a trainer of the same model and method.
 
         Raises:
-            InputError: the state is that of another model.
+            InputError: the state belongs to another model.
         """
         restore_weights(self.model, state.tensors)
         self._optimizer.restore(state.tensors)
         restore_counters(self, state)
 
 
-def counters(trainer) -> dict[str, float]:
-    """Updates done, tokens in their batches, and seconds computed."""
+def counters(trainer: object) -> dict[str, float]:
+    """Return the updates done, the tokens in their batches, and the seconds computed."""
     return {name: getattr(trainer, name) for name in COUNTERS}
 
 
-def restore_counters(trainer, state: TrainingState) -> None:
-    """Set what `counters` gave."""
+def restore_counters(trainer: object, state: TrainingState) -> None:
+    """Set the counters to those that `counters` returned."""
     for name in COUNTERS:
         setattr(trainer, name, state.numbers[name])
 
 
-def check_finite(trainer, value: float, what: str) -> None:
-    """Raise FloatingPointError if a trainer has come to a value that is no finite number."""
+def check_finite(trainer: MethodTrainer, value: float, what: str) -> None:
+    """Raise FloatingPointError if a value that a trainer has computed is not finite."""
     if not math.isfinite(value):
         raise FloatingPointError(
             f"{trainer.method}: {what} is {value} after {trainer.steps} steps; "

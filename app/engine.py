@@ -1,4 +1,4 @@
-"""Races of the page: each trains in a worker thread and writes a run folder, which pages read."""
+"""The races of the page: each trains in a worker thread and writes a run folder; pages read it."""
 
 import copy
 import logging
@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.store.folder import RunFolder, list_runs
-from app.runs import PAGE, ChatModels, Run, StoredRun, make_room
+
+from .runs import PAGE, ChatModels, Run, StoredRun, make_room
 
 if TYPE_CHECKING:
     from adadpo_mini.lockstep import Race
 
 MAX_LIVE = 2  # races that may train at the same time
-MAX_KEPT = 12  # ended races that are kept in memory, because they could not be kept on the disk
+MAX_KEPT = 12  # ended races kept in memory because they could not be saved on the disk
 MAX_LOADED = 3  # runs whose models are kept in memory for the chat
-# A race that no page has asked about for so long is stopped: its tab was closed, and it would hold
-# one of the places for ever. Browsers wake a hidden tab once a minute.
+# After this time without a page that watches it, a race is stopped: its tab was closed, and it
+# would occupy one of the places for ever. Browsers wake a hidden tab once a minute.
 UNWATCHED = 180  # seconds
-SNAPSHOTS = 12  # of a race, beside the first
+SNAPSHOTS = 12  # for each race, besides the first
 
 log = logging.getLogger(__name__)
 
 
 class LiveRun(Run):
-    """A race that trains in this process, or did and could not be kept on the disk."""
+    """A race that trains in this process, or one that ended and could not be saved."""
 
     def __init__(self, folder: RunFolder, settings: dict) -> None:
         super().__init__(folder)
@@ -56,21 +57,21 @@ class LiveRun(Run):
         return self._problem
 
     def stop(self) -> None:
-        """Ask the race to stop after the step it is in."""
+        """Ask the race to stop after the current step."""
         self._stop.set()
         if self._status == "preparing":
             self._status = "interrupted"
 
     def fail(self, problem: str) -> None:
-        """End the race with a sentence."""
+        """End the race as failed, with a sentence that says why."""
         self._problem, self._status = problem, "failed"
 
     def watch(self) -> None:
-        """Note that a page is looking at the race."""
+        """Note that a page is watching the race."""
         self._seen = time.monotonic()
 
     def chat_models(self) -> ChatModels | None:
-        """Copies of the policies as they are now, safe to sample from, with the reference."""
+        """Return copies of the policies as they are now, and the reference."""
         if self._trained is not None:
             return self._trained
         race = self._race
@@ -81,7 +82,7 @@ class LiveRun(Run):
         return _chat_models(race, policies)
 
     def train(self, start: tuple) -> None:
-        """Run the race to its end, to a stop, or to a problem; called in the worker thread."""
+        """Run the race until it ends, is stopped or fails; called in the worker thread."""
         from adadpo_mini.config import RaceConfig
         from adadpo_mini.lockstep import Race
         from adadpo_mini.run import conduct
@@ -102,16 +103,16 @@ class LiveRun(Run):
             self._problem, self._status = result.summary["problem"] or "", result.summary["status"]
         except InputError as problem:
             self.fail(str(problem))
-        except Exception as problem:  # the page must not wait for ever, whatever went wrong
+        except Exception as problem:  # whatever went wrong, the page must not wait for ever
             log.exception("race %s failed", self.id)
             self.fail(f"Unexpected problem: {problem!r}")
         finally:
-            if self._race is not None:  # what only training needs is let go
+            if self._race is not None:  # release what only training needs
                 self._trained = _chat_models(self._race, self._race.models)
                 self._race = None
 
     def _between_steps(self) -> bool:
-        """Let a chat that waits have copies of the models; returns whether to stop."""
+        """Let a waiting chat copy the models; return whether to stop."""
         self._resting.release()
         unwatched = time.monotonic() - self._seen > UNWATCHED
         stop = self._stop.wait(0.0005) or unwatched
@@ -125,10 +126,10 @@ def _chat_models(race: "Race", policies: Mapping[str, object]) -> ChatModels:
 
 
 class Engine:
-    """All races that this server knows, and the one toy model that those of the page start from.
+    """All races of this server, and the toy model that they start from.
 
     Args:
-        root: the folder of run folders; those that are there already are shown, too.
+        root: the folder for run folders; runs that are already there are shown as well.
     """
 
     def __init__(self, root: Path) -> None:
@@ -143,7 +144,7 @@ class Engine:
     def warm_up(self) -> threading.Thread:
         """Load the toy model in the background, so that the first race starts at once.
 
-        Called again it does nothing, unless loading has failed: then it tries once more.
+        A second call does nothing, unless loading has failed: then it tries again.
         """
         with self._warm_lock:
             if self._warm is None or not (self._warm.is_alive() or self._toy):
@@ -166,7 +167,7 @@ class Engine:
         self._toy = toy
 
     def start_model(self) -> tuple:
-        """(model, tokenizer) of the toy, waiting for the warm-up where it is not over."""
+        """Return (model, tokenizer) of the toy, after waiting for the warm-up."""
         if self._toy is None:
             self.warm_up().join()
         if self._toy is None:
@@ -177,7 +178,7 @@ class Engine:
         """Check the settings and start a race.
 
         Raises:
-            InputError: a setting is wrong, or enough races are running already.
+            InputError: a setting is wrong, or too many races are running already.
         """
         from adadpo_mini.config import RaceConfig
 
@@ -210,36 +211,36 @@ class Engine:
         return run
 
     def _let_go(self, run: LiveRun) -> None:
-        """Read an ended race from its folder from now on, unless the disk could not take it."""
+        """From now on read an ended race from its folder, unless it could not be saved."""
         kept = (run.folder.path / "summary.json").is_file()
         if kept and run.status != "failed":
             with self._lock:
                 self._runs.pop(run.id, None)
 
     def get(self, run_id: str | None) -> Run | None:
-        """The run of that id, None if there is none (any more)."""
+        """Return the run with that id, None if it does not exist (any more)."""
         name = run_id if isinstance(run_id, str) else ""
         found = self._runs.get(name)
         if found is not None:
             return found
-        # Ids come from browsers: only a name is taken, never a path.
+        # Ids come from browsers: accept only a name, never a path.
         if not name.strip(".") or Path(name).name != name or "\0" in name or len(name) > 200:
             return None
         folder = RunFolder(self.root / name)
         return StoredRun(folder) if (folder.path / "config.json").is_file() else None
 
     def live_runs(self) -> list[LiveRun]:
-        """The races that train in this process, those in preparation included."""
+        """Return the races that train, or prepare to train, in this process."""
         with self._lock:
             return [run for run in self._runs.values() if run.live]
 
     def readable(self, run_id: str | None) -> Run | None:
-        """`get`, but None for a run whose folder is damaged."""
+        """As `get`, but return None for a run whose folder is damaged."""
         found = self.get(run_id)
         return None if isinstance(found, StoredRun) and not _is_whole(found.folder) else found
 
     def latest(self) -> Run | None:
-        """The newest run, None before the first."""
+        """Return the newest run, None before the first."""
         with self._lock:
             live = next(reversed(self._runs.values()), None)
         if live is not None and live.live:
@@ -248,10 +249,10 @@ class Engine:
         return self.get(stored.path.name) if stored else live
 
     def chat_models(self, run: Run | None) -> ChatModels:
-        """What can be chatted with: the models of a run, or of none the toy alone.
+        """Return the models to chat with: those of a run, or the toy alone without a run.
 
         Raises:
-            InputError: they cannot be loaded.
+            InputError: the models cannot be loaded.
         """
         found = run and run.chat_models()
         if found:
@@ -270,7 +271,7 @@ class Engine:
 
 
 def _is_whole(folder: RunFolder) -> bool:
-    """Whether a run can be read: a damaged one is not offered to everybody who opens the page."""
+    """Return whether a run can be read; a damaged one is not shown to everyone who comes."""
     run = StoredRun(folder)
     try:
         run.settings, run.status, run.recent()

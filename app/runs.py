@@ -1,4 +1,4 @@
-"""A run as the page sees it: its settings, how it stands, its events, its models."""
+"""A run as the page sees it: its settings, its status, its events, its models."""
 
 import shutil
 import sys
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.event import Event
 from adadpo_mini.store.folder import Cursor, RunFolder, list_runs
 from adadpo_mini.system.files import check_can_write, user_path
 from adadpo_mini.tokens.templates import LINE
-from adadpo_mini.trainer import Event
 
-PAGE = "page"  # what config.json says of who has started a run
-KEPT_BYTES = 2e9  # of a page's own runs; beyond it the oldest give way
+PAGE = "page"  # "started_by" in config.json, for a run that a page started
+KEPT_BYTES = 2e9  # for a page's own runs; beyond it the oldest are deleted
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class ChatModels:
 
     Attributes:
         models: by name, "reference" first.
-        tokenizer: the one that they share.
-        form: what a typed prompt becomes, see `templates.prompt_form`.
+        tokenizer: the one they share.
+        form: the form of a typed prompt, see `templates.prompt_form`.
     """
 
     models: dict[str, object]
@@ -34,12 +34,12 @@ class ChatModels:
 
 
 def last_step(recent: Mapping[str, Sequence[Event]]) -> int:
-    """The last step whose events all methods have."""
+    """Return the last step that all methods have reached."""
     return min((log[-1]["step"] if log else 0 for log in recent.values()), default=0)
 
 
 class Run:
-    """One race in its folder. What a page may ask of it while it runs, and after."""
+    """One race and its folder: what a page can ask while it runs, and afterwards."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def settings(self) -> dict:
-        """The fields of `RaceConfig` that it was started with."""
+        """The fields of `RaceConfig` of the race."""
         raise NotImplementedError
 
     @property
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def problem(self) -> str:
-        """One sentence, if it diverged or failed."""
+        """One sentence, if the race diverged or failed; else empty."""
         raise NotImplementedError
 
     @property
@@ -67,20 +67,20 @@ class Run:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What is raced."""
+        """The methods in the race."""
         return tuple(self.settings["methods"])
 
     def recent(self) -> dict[str, list[Event]]:
-        """The last few events of each method, as they are on the disk."""
+        """Return the last few events of each method, from the disk."""
         return {method: self.folder.recent(method) for method in self.methods}
 
     @property
     def step(self) -> int:
-        """The last step whose events are there, of all methods."""
+        """The last step that all methods have written."""
         return last_step(self.recent())
 
     def events_since(self, cursor: Cursor) -> tuple[list, Cursor]:
-        """See `RunFolder.events_since`; nothing before the folder is there."""
+        """See `RunFolder.events_since`; there are no events before the folder exists."""
         if not (self.folder.path / "config.json").is_file():
             return [], {}
         return self.folder.events_since(cursor)
@@ -89,15 +89,15 @@ class Run:
         """Note that a page is looking at the race."""
 
     def stop(self) -> None:
-        """Ask the race to stop; only one that runs in this process can be asked."""
+        """Ask the race to stop. Has an effect only on a race in this process."""
 
     def chat_models(self) -> ChatModels | None:
-        """The models as they are now, if they are in memory."""
+        """Return the models as they are now, if they are in memory."""
         return None
 
 
 class StoredRun(Run):
-    """A run that is read from its folder: an ended one, or one that another process writes."""
+    """A run that is read from its folder: it has ended, or another process writes it."""
 
     @property
     def settings(self) -> dict:
@@ -114,19 +114,19 @@ class StoredRun(Run):
 
     @property
     def version(self) -> tuple:
-        """Changes whenever the models on the disk do."""
+        """A value that changes whenever the models on the disk change."""
         folders = [self.folder.model(method) for method in self.methods]
         newest = [tuple(self.folder.snapshots(method)[-1:]) for method in self.methods]
         return (self.id, *(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders), *newest)
 
     def load_models(self, toy: Callable[[], tuple]) -> ChatModels:
-        """The reference, and the models that training left; of a killed race, the last snapshots.
+        """Return the reference and the trained models; for a killed race, the last snapshots.
 
         Args:
-            toy: gives (model, tokenizer) of the toy, which is in memory already.
+            toy: returns (model, tokenizer) of the toy, which is in memory already.
 
         Raises:
-            InputError: one of them cannot be loaded.
+            InputError: one of the models cannot be loaded.
         """
         from adadpo_mini.models.load import TOY
 
@@ -144,23 +144,28 @@ class StoredRun(Run):
         return ChatModels(models, tokenizer, config.get("prompt_form", LINE))
 
 
-def writable_root(root: Path) -> Path:
-    """The folder for runs, or, where nothing can be written there, a temporary one."""
+def warn(sentence: str) -> None:
+    """Print a sentence on stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def writable_root(root: str | Path, note: Callable[[str], None] = warn) -> Path:
+    """Return the folder for runs, or a temporary one, with a note, if it cannot be written."""
     try:
         root = user_path(root)
         check_can_write(root / "run")
     except InputError as problem:
         instead = Path(tempfile.mkdtemp(prefix="adadpo_mini-runs-"))
-        print(f"python -m app: {problem} Runs go to {instead} instead.", file=sys.stderr)
+        note(f"{problem} Runs go to {instead} instead.")
         return instead
     return root
 
 
 def make_room(root: Path, limit: float = KEPT_BYTES) -> None:
-    """Keep the runs that pages have started within `limit` bytes, before another one begins.
+    """Keep the runs that pages started within `limit` bytes, before another one begins.
 
-    Of the oldest ones the snapshots go first, and whole runs only if that is not enough. Runs that
-    the command line or a notebook wrote are left alone.
+    The snapshots of the oldest runs are deleted first, and whole runs only if that is not enough.
+    Runs from the command line or a notebook are never touched.
     """
     own = [run for run in reversed(list_runs(root)) if _is_own(run) and not run.is_being_written()]
     sizes = {run.path: _bytes_in(run.path) for run in own}
@@ -185,7 +190,7 @@ def _is_own(run: RunFolder) -> bool:
 
 def _bytes_in(folder: Path) -> int:
     size = 0
-    with suppress(OSError):  # somebody else is deleting it
+    with suppress(OSError):  # another process is deleting it
         for file in folder.rglob("*"):
             size += file.stat().st_size if file.is_file() else 0
     return size

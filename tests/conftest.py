@@ -5,6 +5,7 @@ import copy
 import logging
 import os
 import shutil
+import signal
 import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -51,6 +52,14 @@ def transformers_says():
     logging.getLogger("transformers").addHandler(listener)
     yield messages
     logging.getLogger("transformers").removeHandler(listener)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, even if a shell started pytest in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
@@ -105,8 +114,8 @@ BAD_FILES = {
         ("line 2", "chosen"),
     ),
     "a list": (GOOD_LINE + b"\n[1, 2]\n", ("line 3", "expected an object")),
-    "empty file": (b"", ("holds no pairs",)),
-    "only blank lines": (b"\n \n\n", ("holds no pairs",)),
+    "empty file": (b"", ("has no pairs",)),
+    "only blank lines": (b"\n \n\n", ("has no pairs",)),
     "not UTF-8": (b'{"prompt": "Gr\xfc\xdfe"}\n', ("UTF-8",)),
     "missing file": (None, ("no such file",)),
     "longer than the context": (

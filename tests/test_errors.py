@@ -22,6 +22,6 @@ def test_what_cannot_be_had_is_said_with_what_to_do(monkeypatch, offline):
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
     sentence = str(not_available("model", "gpt9", "a local folder", "no network"))
     assert sentence.startswith("model 'gpt9' is not on this machine")
-    assert sentence.endswith("or give a local folder.")
+    assert sentence.endswith("or use a local folder.")
     assert ("unset it to download the model" in sentence) == (offline == "1")
     assert ("(no network)" in sentence) == (offline == "0")

@@ -1,5 +1,7 @@
 """The trajectory figure: names, colours, dashes, units."""
 
+import pytest
+
 from adadpo_mini.figures import COLOURS, LiveTrajectories, trajectory_figure
 from adadpo_mini.methods.registry import METHODS
 
@@ -44,13 +46,31 @@ def test_every_method_has_a_colour_of_its_own_and_empty_logs_give_empty_curves()
     assert not trajectory_figure({}).data
 
 
-def test_the_notebooks_figure_grows_when_all_methods_have_reached_a_step():
-    live = LiveTrajectories(["dpo", "adadpo"])
+@pytest.fixture
+def displayed(monkeypatch):
+    """What a notebook cell shows: the outputs since the last clear_output."""
+    display = pytest.importorskip("IPython.display")
+    outputs = []
+    monkeypatch.setattr(display, "display", lambda data, raw: outputs.append((data, raw)))
+    monkeypatch.setattr(display, "clear_output", lambda wait: outputs.clear())
+    return outputs
+
+
+def test_the_notebooks_figure_is_redrawn_when_all_methods_have_reached_a_step(displayed):
+    live = LiveTrajectories(["dpo", "adadpo"], steps=20)
     live.on_event("dpo", LOG[0])
-    assert not live.widget.data[0].x
+    assert displayed == [], "adadpo is not there yet"
     live.on_event("adadpo", LOG[0])
+    ((first, raw),) = displayed
+    assert raw and first["text/plain"] == "trajectories up to step 0"
     live.on_event("dpo", LOG[1])
-    assert list(live.widget.data[0].x) == [0]
+    assert displayed == [(first, True)], "nothing was measured on held-out pairs"
     for method in ("dpo", "adadpo"):
         live.on_event(method, LOG[2])
-    assert traces(live.widget)["adadpo rejected"].y == (0.0, -5.0)
+    ((second, _),) = displayed
+    assert second["text/plain"] == "trajectories up to step 2"
+    figure = second["application/vnd.plotly.v1+json"]
+    curves = {trace["name"]: list(trace["y"]) for trace in figure["data"]}
+    assert curves["adadpo rejected"] == [0.0, -5.0] and len(curves) == 4
+    assert list(figure["layout"]["xaxis"]["range"]) == [0, 20]
+    assert traces(live.figure)["adadpo rejected"].y == (0.0, -5.0)

@@ -1,4 +1,4 @@
-"""Completion log-probs, held against a loop over tokens."""
+"""Completion log-probs, against a loop over tokens."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_completion_logps_equal_a_loop_over_the_tokens_of_unpadded_rows(model):
     torch.testing.assert_close(logps, one_by_one(model, input_ids, mask), rtol=1e-5, atol=1e-4)
 
 
-def test_what_stands_in_the_padding_does_not_matter(model):
+def test_the_tokens_in_the_padding_do_not_matter(model):
     input_ids, mask = batch()
     other = input_ids.clone()
     other[1, 5:] = torch.tensor([9, 99, 3, 7])
@@ -74,7 +74,7 @@ def test_a_wider_batch_gives_the_same_log_probs(model):
 
 
 def test_only_the_completions_tokens_count(model):
-    """Taking the first completion token out of the mask takes exactly its log-prob away."""
+    """Removing the first completion token from the mask removes exactly its log-prob."""
     input_ids, mask = batch()
     shorter = mask.clone()
     shorter[0, 4] = 0

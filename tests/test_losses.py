@@ -1,4 +1,4 @@
-"""The losses, held against autograd, against each other, and against TRL's own code."""
+"""The losses, against autograd, against each other, and against TRL's code."""
 
 import math
 
@@ -132,6 +132,23 @@ def test_a_fixed_ratio_is_dpo_shift():
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("knobs", [{"k": 4.0}, {"k": 0.3}, {"ceiling": 1.1}, {"floor": 0.9}])
+def test_the_reported_rho_is_the_quotient_itself_whatever_is_made_of_it(knobs):
+    logps, lengths = random_logps(), random_lengths()
+    plain, other = adadpo_loss(*logps, **lengths), adadpo_loss(*logps, **lengths, **knobs)
+    assert torch.equal(other.rho, plain.rho)
+    assert not torch.equal(other.beta_chosen, plain.beta_chosen)
+
+
+def test_a_fixed_ratio_is_what_is_reported_and_must_be_positive():
+    result = fixed_ratio_loss(*random_logps(), beta=0.3, ratio=1.7)
+    assert (result.rho == 1.7).all() and (result.beta_rejected == 0.3).all()
+    torch.testing.assert_close(result.beta_chosen, torch.full_like(result.rho, 0.3 * 1.7))
+    for ratio in (0.0, -2.0):
+        with pytest.raises(ValueError, match="ratio must be positive"):
+            fixed_ratio_loss(*random_logps(), ratio=ratio)
+
+
 def test_repeating_every_token_leaves_rho_unchanged():
     logps, lengths = random_logps(), random_lengths()
     once = adadpo_loss(*logps, **lengths)
@@ -160,7 +177,7 @@ def test_half_precision_log_probs_are_raised_to_fp32():
 
 
 def test_the_raw_ratio_of_two_bf16_log_probs_is_not_rounded_to_bf16():
-    """Between 2 and 4 bf16 knows multiples of 1/64 only; the difference here lies between two."""
+    """Between 2 and 4, bf16 has only multiples of 1/64; this difference is not one of them."""
     chosen, rejected = torch.tensor([-0.0297]).bfloat16(), torch.tensor([-3.5]).bfloat16()
     one = torch.ones(1)
     result = adadpo_loss(
@@ -198,10 +215,36 @@ def test_a_knob_out_of_range_is_named(knobs, word):
         adadpo_loss(*random_logps(), **{**random_lengths(), **knobs})
 
 
-def test_shapes_that_differ_are_an_error():
-    policy_w, policy_l, ref_w, ref_l = random_logps()
+@pytest.mark.parametrize("wrong", [
+    lambda logps: (logps[0], logps[1][:3], *logps[2:]),
+    lambda logps: [t.view(2, 3) for t in logps],
+    lambda logps: [t[:0] for t in logps],
+], ids=["different", "two-dimensional", "empty"])  # fmt: skip
+def test_log_probs_must_share_one_shape_with_a_pair_in_it(wrong):
     with pytest.raises(ValueError, match="shape"):
-        dpo_loss(policy_w, policy_l[:3], ref_w, ref_l)
+        dpo_loss(*wrong(random_logps()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_gradient_reaches_the_reference(name):
+    logps = [t.detach().requires_grad_() for t in random_logps()]
+    lengths = random_lengths() if METHODS[name].needs_lengths else {}
+    loss = METHODS[name].loss(*logps, **lengths).loss
+    *policy, ref_w, ref_l = torch.autograd.grad(loss, logps, allow_unused=True)
+    assert ref_w is None and ref_l is None
+    assert all(gradient.abs().sum() > 0 for gradient in policy)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_needs_the_reference_if_and_only_if_it_decides_the_gradient(name):
+    """Compare two references, one on each side of the policy: some losses have two branches."""
+    logps = random_logps()
+    moved = (*logps[:2], logps[2] - 15, logps[3] + 7)
+    lengths = random_lengths() if METHODS[name].needs_lengths else {}
+    here, there = (
+        torch.cat(gradients(METHODS[name].loss(*each, **lengths), logps)) for each in (logps, moved)
+    )
+    assert torch.equal(here, there) != METHODS[name].needs_reference
 
 
 def test_dpo_loss_rewards_and_metrics_equal_trls(tmp_path, toy):

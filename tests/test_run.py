@@ -1,9 +1,6 @@
-"""Races: same start, same batches, same numbers; and how they end."""
+"""A race from start to end: its listeners, how it ends, and what it leaves."""
 
 import json
-import math
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,21 +14,10 @@ from adadpo_mini import (
     load_pairs,
     race,
 )
-from adadpo_mini.lockstep import batch_schedule
-from adadpo_mini.measure.answers import probe_prompts, win_rates
 from adadpo_mini.pairs.load import split_pairs
+from adadpo_mini.run import conduct
 from adadpo_mini.tokens.batch import make_batch, tokenize_pairs
 
-STEP_KEYS = {
-    "step", "epoch", "loss", "learning_rate", "grad_norm", "logps/chosen", "logps/rejected",
-    "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "num_tokens",
-    "time", "own_time", "ada/rho", "ada/ceiling_share", "balance/ratio",
-}  # fmt: skip
-EVAL_KEYS = {
-    "eval_loss", "eval_logps/chosen", "eval_logps/rejected", "eval_rewards/chosen",
-    "eval_rewards/rejected", "eval_rewards/accuracies", "eval_rewards/margins",
-    "eval_shift/chosen", "eval_shift/rejected",
-}  # fmt: skip
 SMALL = {"steps": 3, "batch_size": 4, "eval_pairs": 2, "learning_rate": 1e-3}
 
 
@@ -46,104 +32,6 @@ def run(rows, tiny):
     return lambda **settings: race(rows, model=str(tiny), **{**SMALL, **settings})
 
 
-def timeless(log, *but):
-    """Events without the time, and without other names."""
-    return [
-        {k: v for k, v in event.items() if k not in ("time", "own_time", *but)} for event in log
-    ]
-
-
-def weights(model):
-    return {name: weight.clone() for name, weight in model.state_dict().items()}
-
-
-def equal(some, others):
-    return all(torch.equal(some[name], others[name]) for name in some)
-
-
-def test_step_zero_of_dpo_and_adadpo_is_bit_identical(run):
-    events = run().events
-    first = [timeless(events[method])[0] for method in ("dpo", "adadpo")]
-    assert first[0] == first[1]
-    assert first[0]["shift/chosen"] == first[0]["shift/rejected"] == 0.0
-    assert first[0]["eval_shift/chosen"] == first[0]["eval_shift/rejected"] == 0.0
-    assert timeless(events["dpo"])[-1] != timeless(events["adadpo"])[-1]
-
-
-def test_step_zero_on_the_toy_is_bit_identical_too():
-    result = race("near_duplicate", steps=1, batch_size=4, eval_pairs=2)
-    first = [timeless(log)[0] for log in result.events.values()]
-    assert first[0] == first[1]
-    assert first[0]["ada/rho"] == 1.0
-
-
-def test_adadpo_with_ceiling_and_floor_of_one_runs_like_dpo_to_the_last_bit(run):
-    result = run(ceiling=1.0, floor=1.0, steps=6)
-    dpo, adadpo = (
-        timeless(result.events[method], "ada/ceiling_share", "eval_ada/ceiling_share")
-        for method in ("dpo", "adadpo")
-    )
-    assert dpo == adadpo
-    assert equal(weights(result.models["dpo"]), weights(result.models["adadpo"]))
-    closing = result.summary["methods"]
-    assert closing["dpo"] | {"seconds": 0} == closing["adadpo"] | {"seconds": 0}
-    assert not equal(weights(result.models["dpo"]), weights(result.reference))
-
-
-def test_the_seed_fixes_the_numbers(run):
-    first, again, other = run(seed=0), run(seed=0), run(seed=1)
-    for method in ("dpo", "adadpo"):
-        assert timeless(first.events[method]) == timeless(again.events[method])
-        assert timeless(first.events[method]) != timeless(other.events[method])
-        assert equal(weights(first.models[method]), weights(again.models[method]))
-
-
-def test_a_method_alone_gives_the_same_numbers_as_beside_another(run):
-    both = run(methods=("dpo", "adadpo"))
-    for method in ("dpo", "adadpo"):
-        alone = run(methods=(method,))
-        assert list(alone.events) == [method]
-        assert timeless(alone.events[method]) == timeless(both.events[method])
-        assert equal(weights(alone.models[method]), weights(both.models[method]))
-
-
-def test_the_number_of_workers_does_not_change_the_numbers(rows, tiny):
-    def events(workers):
-        contest = Race(RaceConfig(**SMALL), data=rows, start=load_model(tiny), workers=workers)
-        return timeless([{"method": method, **event} for method, event in contest.events()])
-
-    assert events(1) == events(2)
-
-
-@pytest.mark.parametrize(("steps", "eval_every"), [(12, 5), (4, 3), (1, 5)])
-def test_there_are_steps_plus_one_events_and_measurements_at_both_ends_and_between(
-    run, steps, eval_every
-):
-    result = run(steps=steps, eval_every=eval_every)
-    assert set(result.events) == {"dpo", "adadpo"}
-    for log in result.events.values():
-        assert [event["step"] for event in log] == list(range(steps + 1))
-        assert all(set(event) >= STEP_KEYS for event in log)
-        measured = [event["step"] for event in log if "eval_loss" in event]
-        assert measured == sorted({*range(0, steps + 1, eval_every), steps})
-        for event in log:
-            assert all(isinstance(v, (int, float)) and math.isfinite(v) for v in event.values())
-            assert {k for k in event if k.startswith("eval_")} >= (
-                EVAL_KEYS if event["step"] in measured else set()
-            )
-        for name in ("time", "own_time", "num_tokens", "epoch"):
-            values = [event[name] for event in log]
-            assert values == sorted(values) and values[-1] > values[0], name
-
-
-def test_the_epoch_is_how_often_each_pair_has_been_seen(rows, tiny):
-    """One prompt only, so all pairs are trained on."""
-    one_prompt = [{**row, "prompt": rows[0]["prompt"]} for row in rows[:8]]
-    for batch_size, epochs in ((4, [0, 0.5, 1, 1.5]), (8, [0, 1, 2, 3]), (20, [0, 1, 2, 3])):
-        result = race(one_prompt, model=str(tiny), **{**SMALL, "batch_size": batch_size})
-        assert [event["epoch"] for event in result.events["dpo"]] == epochs
-
-
 def test_on_event_hears_every_event_in_order(run):
     heard = []
     result = run(on_event=lambda method, event: heard.append((method, event)))
@@ -152,52 +40,6 @@ def test_on_event_hears_every_event_in_order(run):
     ]
     for method, log in result.events.items():
         assert [event for m, event in heard if m == method] == log
-
-
-def test_the_reference_is_asked_once_for_each_pair_and_never_trained(rows, tiny):
-    one_prompt = [{**row, "prompt": rows[0]["prompt"]} for row in rows[:8]]
-    model, tokenizer = load_model(tiny)
-    contest = Race(
-        RaceConfig(steps=5, batch_size=4, eval_pairs=2, eval_every=1, measure_every=0),
-        data=one_prompt, start=(model, tokenizer),
-    )  # fmt: skip
-    assert contest.reference is model
-    before, asked = weights(model), []
-    model.get_decoder().register_forward_hook(
-        lambda module, _, kwargs, output: asked.append(kwargs["input_ids"].shape[0]),
-        with_kwargs=True,
-    )
-    assert len(list(contest.events())) == 12
-    assert asked == [4, 4], "three epochs, but each of the eight pairs only in the first"
-    assert equal(weights(model), before)
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-    for policy in contest.models.values():
-        assert not equal(weights(policy), before)
-
-
-def test_each_epoch_visits_every_pair_once():
-    schedule = batch_schedule(12, RaceConfig(steps=8, batch_size=4, seed=3))
-    assert len(schedule) == 9 and {len(batch) for batch in schedule} == {4}
-    epochs = [sum(schedule[i : i + 3], []) for i in (0, 3, 6)]
-    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3, "in an order of its own"
-    assert batch_schedule(12, RaceConfig(steps=2, batch_size=4, seed=3)) == schedule[:3]
-    assert batch_schedule(12, RaceConfig(steps=2, batch_size=4, seed=4)) != schedule[:3]
-
-
-def test_a_rest_too_small_for_a_batch_waits_for_another_epoch():
-    schedule = batch_schedule(11, RaceConfig(steps=40, batch_size=4))
-    for i in range(0, 40, 2):
-        epoch = schedule[i] + schedule[i + 1]
-        assert len(set(epoch)) == 8
-    assert set().union(*schedule) == set(range(11))
-
-
-def test_fewer_pairs_than_a_batch_make_smaller_batches(run, rows, tiny):
-    assert [sorted(batch) for batch in batch_schedule(3, RaceConfig(steps=2))] == 3 * [[0, 1, 2]]
-    result = race(rows[:1], model=str(tiny), steps=2)
-    assert result.summary["status"] == "finished"
-    assert result.events["dpo"][-1]["eval_shift/chosen"] != 0.0
 
 
 def test_the_summary_is_the_last_measurement(run):
@@ -214,40 +56,6 @@ def test_the_summary_is_the_last_measurement(run):
         assert 0 <= row["win_rate"] <= 1
 
 
-def test_rlhf_runs_in_the_same_race_and_pays_for_its_reward_model(toy):
-    settings = {"steps": 3, "batch_size": 4, "eval_pairs": 4, "measure_every": 3}
-    result = race("tone", methods=["dpo", "rlhf"], **settings)
-    dpo, rlhf = (result.events[method] for method in ("dpo", "rlhf"))
-    assert [event["step"] for event in rlhf] == [0, 1, 2, 3]
-    assert set(dpo[0]) <= set(rlhf[0]) and "rlhf/reward" in rlhf[0]
-    assert rlhf[0]["eval_shift/chosen"] == 0.0 and rlhf[-1]["rlhf/kl"] != 0.0
-    # Before its first update it has fitted a reward model already.
-    assert rlhf[0]["own_time"] > dpo[0]["own_time"]
-    alone = race("tone", methods=["dpo"], **settings)
-    clock = {"time": 0, "own_time": 0}
-    assert [e | clock for e in alone.events["dpo"]] == [e | clock for e in dpo]
-
-
-def test_the_win_rate_is_that_of_the_methods_answers_over_the_references(monkeypatch):
-    """A judge that likes the word dpo best: dpo's answers win, adadpo's tie, and none other."""
-    config = RaceConfig(steps=1, batch_size=2, eval_pairs=4, measure_every=0)
-    contest = Race(config)
-    said = {id(contest.reference): "reference", id(contest.models["dpo"]): "dpo"}
-    monkeypatch.setattr(
-        sys.modules["adadpo_mini.measure.answers"],
-        "sample_answers",
-        lambda model, tokenizer, prompts, **_: [said.get(id(model), "reference")] * len(prompts),
-    )
-    monkeypatch.setattr(
-        sys.modules["adadpo_mini.toyworld.judge"],
-        "judge",
-        lambda prompt, answer: SimpleNamespace(reward=1 if answer == "dpo" else 0),
-    )
-    prompts = probe_prompts(contest.held_out, 4)
-    found = win_rates(contest.models, contest.reference, contest.tokenizer, prompts, seed=0)
-    assert found == {"dpo": 1.0, "adadpo": 0.5}
-
-
 def test_the_models_of_the_result_are_those_of_the_last_event(run, rows):
     result = run(steps=2)
     held_out = split_pairs(load_pairs(rows))[1][:2]
@@ -262,14 +70,6 @@ def test_the_models_of_the_result_are_those_of_the_last_event(run, rows):
         assert last["eval_logps/rejected"] == pytest.approx(rejected.mean().item(), abs=1e-3)
 
 
-def test_a_race_trains_the_toy_towards_the_chosen():
-    result = race("refusal", methods=["dpo"], steps=8, batch_size=8, eval_pairs=8)
-    row = result.summary["methods"]["dpo"]
-    assert row["accuracy"] == 1.0
-    assert row["margin"] > 0.1
-    assert row["delta_rejected"] < -1
-
-
 def test_outside_the_toy_world_there_is_no_win_rate(rows, tiny):
     pairs = [{"prompt": f"Why {i}?", "chosen": "So.", "rejected": "No."} for i in range(4)]
     result = race(pairs, model=str(tiny), **SMALL)
@@ -278,7 +78,7 @@ def test_outside_the_toy_world_there_is_no_win_rate(rows, tiny):
 
 
 def whole(folder, methods=("dpo", "adadpo")):
-    """The events of a run folder that lacks nothing."""
+    """Check that a run folder is complete, and return its events."""
     from transformers import AutoModelForCausalLM
 
     events = {}
@@ -306,7 +106,7 @@ def test_a_divergent_race_says_so_and_keeps_what_was_done(run, tmp_path):
 
 
 def survive(run, **settings):
-    """The result of an interrupted race; an interruption that gets out would end all tests."""
+    """The result of an interrupted race; an uncaught interruption would end all tests."""
     try:
         return run(**settings)
     except KeyboardInterrupt:
@@ -331,11 +131,11 @@ def test_an_interrupted_race_leaves_a_whole_folder(run, tmp_path):
 def test_an_interruption_while_the_answers_are_judged_leaves_a_whole_folder_too(
     run, tmp_path, monkeypatch
 ):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adadpo_mini.run.win_rates", interrupt)
-    result = survive(run, out=tmp_path / "run")
+    monkeypatch.setattr(torch, "multinomial", interrupt)  # only an answer that is sampled needs it
+    result = survive(run, out=tmp_path / "run", measure_every=0)
     assert {len(log) for log in whole(tmp_path / "run").values()} == {4}
     assert [row["win_rate"] for row in result.summary["methods"].values()] == [None, None]
 
@@ -361,10 +161,30 @@ def test_any_other_fault_of_a_listener_is_not_swallowed(run):
         run(on_event=fail)
 
 
-def test_a_race_leaves_torchs_threads_as_they_were(run):
-    before = torch.get_num_threads()
-    run(threads=2, steps=1)
-    assert torch.get_num_threads() == before
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory."), MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+], ids=lambda error: type(error).__name__)  # fmt: skip
+def test_where_memory_runs_out_the_run_is_kept_and_says_what_to_do(error, run, tmp_path):
+    def fail(method, event):
+        if event["step"] == 2:
+            raise error
+
+    result = run(on_event=fail, out=tmp_path / "run")
+    assert result.summary["status"] == "failed"
+    problem = result.summary["problem"]
+    assert problem.startswith("cpu has run out of memory") and "--lora-rank" in problem
+    assert {len(log) for log in whole(tmp_path / "run").values()} == {3}
+
+
+def test_a_race_can_be_asked_to_stop_between_two_steps(rows, tiny):
+    heard = []
+    contest = Race(RaceConfig(**SMALL), data=rows, start=load_model(tiny))
+    result = conduct(
+        contest, out=None, on_event=lambda method, event: heard.append(event["step"]),
+        stop=lambda: len(heard) >= 3,
+    )  # fmt: skip
+    assert result.summary["status"] == "interrupted" and heard == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -415,24 +235,3 @@ def test_bad_input_leaves_no_run_folder(tmp_path, tiny):
     with pytest.raises(InputError):
         race("tone", model=str(tmp_path / "none"), out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
-
-
-def test_the_start_that_all_methods_share_is_measured_once_and_as_each_would_be(monkeypatch):
-    meters_module, measured = sys.modules["adadpo_mini.measure.slow"], []
-    plain = meters_module.SlowMeasurements._measure
-
-    def counting(self, model):
-        measured.append(id(model))
-        return plain(self, model)
-
-    monkeypatch.setattr(meters_module.SlowMeasurements, "_measure", counting)
-    methods = ("dpo", "adadpo_policy", "fixed_ratio")
-    config = RaceConfig(steps=2, batch_size=4, eval_pairs=4, measure_every=2, methods=methods)
-    contest = Race(config)
-    alone = {name: contest.measure(trainer) for name, trainer in contest.trainers.items()}
-    measured.clear()
-    events = [(method, event) for method, event in contest.events() if event["step"] in (0, 2)]
-    assert len(measured) == 1 + len(methods)
-    for method, event in events[: len(methods)]:
-        assert {name: event[name] for name in alone[method]} == alone[method]
-    assert events[1][1]["displacement/threshold"] != 1.0, "policy space does not start at 1"

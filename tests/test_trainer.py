@@ -1,10 +1,11 @@
-"""One step, held against autograd and against itself; and the event it gives."""
+"""One training step and its event, against autograd."""
 
 import copy
 import math
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from adadpo_mini import completion_logps, load_model, load_pairs
 from adadpo_mini.models.reference import ScoredPairs
@@ -180,6 +181,54 @@ def test_the_ceiling_share_is_the_share_of_pairs_at_the_ceiling(reference, token
     assert new_trainer(reference, "dpo", moved=0.01).step(batch)["ada/ceiling_share"] == 0.0
 
 
+@pytest.mark.parametrize("size", [None, 2, 3])
+def test_held_out_pairs_are_measured_in_parts_by_the_given_path_and_without_gradients(
+    reference, tokenized, size
+):
+    calls = []
+
+    def noting(model, ids, mask):
+        calls.append((len(ids) // 2, torch.is_grad_enabled()))
+        return completion_logps(model, ids, mask)
+
+    policy = copy.deepcopy(reference).requires_grad_(True)
+    how = {"logps": noting, "pairs_at_once": size}
+    trainer = Trainer(policy, "dpo", learning_rate=1e-3, knobs=KNOBS, **how)
+    trainer.evaluate(ScoredPairs(reference, tokenized).batch(range(5)))
+    assert calls == [(pairs, False) for pairs in {None: [5], 2: [2, 2, 1], 3: [3, 2]}[size]]
+
+
+def test_a_batch_in_parts_gives_the_event_and_the_gradient_of_the_whole(reference, tokenized):
+    batch = ScoredPairs(reference, tokenized).batch(range(5))
+    whole = new_trainer(reference, moved=0.01)
+    middle = whole.compute_loss(batch).loss.rho.median().item()
+    events = []
+    for size in (None, 2):
+        trainer = Trainer(
+            copy.deepcopy(whole.model), "adadpo", learning_rate=1e-3,
+            knobs={**KNOBS, "ceiling": middle}, pairs_at_once=size,
+        )  # fmt: skip
+        events.append(trainer.step(batch) | trainer.evaluate(batch))
+    assert events[0]["ada/ceiling_share"] == pytest.approx(0.6)
+    assert events[1] == pytest.approx(events[0], rel=1e-3, abs=1e-4)
+
+
+def test_held_out_pairs_are_counted_against_the_ceiling_too(reference, tokenized):
+    batch = ScoredPairs(reference, tokenized).batch(range(8))
+    trainer = new_trainer(reference, moved=0.01, ceiling=1.0 + 1e-6)
+    held_out = trainer.evaluate(batch)
+    assert held_out["eval_ada/ceiling_share"] == trainer.step(batch)["ada/ceiling_share"] > 0
+
+
+def test_steps_and_evaluations_take_time(reference, tokenized):
+    trainer, batch = new_trainer(reference), ScoredPairs(reference, tokenized).batch([0, 1])
+    times = [trainer.seconds]
+    for work in (trainer.step, trainer.evaluate, trainer.evaluate, trainer.step):
+        work(batch)
+        times.append(trainer.seconds)
+    assert times[0] == 0.0 and times == sorted(set(times))
+
+
 def test_grad_norm_is_that_of_the_whole_gradient_before_clipping(reference, tokenized):
     batch = ScoredPairs(reference, tokenized).batch([0, 1])
     trainer = new_trainer(reference, "dpo", moved=0.01)
@@ -187,14 +236,18 @@ def test_grad_norm_is_that_of_the_whole_gradient_before_clipping(reference, toke
     gradient = torch.autograd.grad(loss, list(trainer.model.parameters()))
     norm = sum((g.double() ** 2).sum() for g in gradient).sqrt().item()
     assert norm > 1.0, "the example should be clipped"
-    seen = []
-    optimizer_step = trainer._optimizer.step
-    trainer._optimizer.step = lambda: (
-        seen.append([p.grad.clone() for p in trainer.model.parameters()]), optimizer_step(),
-    )  # fmt: skip
-    assert trainer.step(batch)["grad_norm"] == pytest.approx(norm, rel=1e-4)
-    clipped = sum((g.double() ** 2).sum() for g in seen[0]).sqrt().item()
-    assert clipped == pytest.approx(1.0, rel=1e-3), "what the optimiser gets is clipped"
+    got = []
+
+    def look(optimizer, *_):
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        got.append(sum(weight.grad.double().square().sum() for weight in weights).sqrt().item())
+
+    handle = register_optimizer_step_pre_hook(look)
+    try:
+        assert trainer.step(batch)["grad_norm"] == pytest.approx(norm, rel=1e-4)
+    finally:
+        handle.remove()
+    assert got == [pytest.approx(1.0, rel=1e-3)], "what the optimiser gets is clipped"
 
 
 def test_a_gradient_that_overflows_is_an_error_too(reference, tokenized, monkeypatch):
@@ -207,7 +260,7 @@ def test_a_gradient_that_overflows_is_an_error_too(reference, tokenized, monkeyp
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
-def test_a_loss_that_is_no_number_is_an_error_and_leaves_the_model(reference, tokenized):
+def test_a_loss_that_is_not_a_number_is_an_error_and_leaves_the_model(reference, tokenized):
     trainer = new_trainer(reference, "dpo")
     with torch.no_grad():
         trainer.model.transformer.wte.weight[5:] = torch.nan
@@ -234,7 +287,7 @@ def test_the_reference_scores_a_pair_once(reference, tokenized):
 
 
 def test_a_pair_keeps_its_first_score_when_a_new_pair_joins_it(reference, tokenized):
-    """Else u of one and the same policy would change in the middle of training."""
+    """Otherwise u of the same policy would change in the middle of training."""
     noisy = copy.deepcopy(reference)
     scored = ScoredPairs(noisy, tokenized)
     first = scored.batch([0, 1])

@@ -1,7 +1,7 @@
 """Write the lessons: tutorials/src/NAME.py (jupytext's percent format) → tutorials/NAME.ipynb.
 
-python tutorials/build.py           write every notebook, without outputs
-python tutorials/build.py --check   write nothing; exit 1 if a notebook is not what it would write
+python tutorials/build.py           write all notebooks, without outputs
+python tutorials/build.py --check   write nothing; exit 1 if a notebook differs from its source
 """
 
 import argparse
@@ -19,10 +19,10 @@ METADATA = {
 
 
 def notebook_text(source: Path) -> str:
-    """The notebook that a source stands for, as JSON; the same on every machine."""
+    """Return the notebook of a source as JSON text; it is the same on every machine."""
     lesson = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
-    # A cell's id is random unless given.
+    # Without an id, a cell gets a random one.
     cells = [
         new[cell.cell_type](cell.source, id=f"cell-{number:02d}")
         for number, cell in enumerate(lesson.cells)
@@ -33,13 +33,13 @@ def notebook_text(source: Path) -> str:
 
 
 def built(folder: Path = HERE) -> dict[Path, str]:
-    """What `folder` should hold: the notebook's text by its path, for every source."""
+    """Return what `folder` should contain: the text of each notebook, by its path."""
     sources = sorted((folder / "src").glob("*.py"))
     return {folder / f"{source.stem}.ipynb": notebook_text(source) for source in sources}
 
 
 def problems(folder: Path = HERE) -> list[str]:
-    """A line for every notebook that is missing, differs from its source, or has no source."""
+    """Return a line for each notebook that is missing, differs from its source, or has none."""
     wanted = built(folder)
     orphans = set(folder.glob("*.ipynb")) - set(wanted)
     lines = [f"{path}: has no source in src/" for path in orphans]
@@ -52,23 +52,24 @@ def problems(folder: Path = HERE) -> list[str]:
 
 
 def has_outputs(path: Path) -> bool:
-    """True if somebody has run the notebook and saved it."""
+    """Return whether somebody ran the notebook and saved it."""
     cells = nbformat.read(path, as_version=4).cells
     return any(cell.get("outputs") for cell in cells)
 
 
 def write(folder: Path = HERE, *, force: bool = False) -> None:
-    """Write every notebook, but do not wipe out one that somebody has run, unless told to."""
+    """Write all notebooks; one that somebody ran is kept, unless `force` is set."""
     for path, text in built(folder).items():
         if path.is_file() and has_outputs(path) and not force:
-            print(f"{path}: kept, because it has outputs; --force writes it anew")
+            print(f"{path}: kept, because it has outputs; add --force to replace it")
         else:
             path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
+    """Write or check, as the command line says."""
     parser = argparse.ArgumentParser(description="Write the notebooks from tutorials/src.")
-    parser.add_argument("--check", action="store_true", help="write nothing, report differences")
+    parser.add_argument("--check", action="store_true", help="write nothing; report differences")
     parser.add_argument("--force", action="store_true", help="also replace notebooks with outputs")
     arguments = parser.parse_args()
     if not arguments.check:

@@ -1,4 +1,4 @@
-"""The doctor: reads the log of a run, ours or TRL's, and says in plain words what is going on."""
+"""The doctor: every rule over the events of a run, and the findings in plain words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,16 @@ from textwrap import fill
 from adadpo_mini.doctor.rules import RULES, Diagnosis
 from adadpo_mini.event import Event
 
+NOTHING = "nothing to report. (Rules are skipped if their numbers are not in the log.)"
+
 
 def diagnose(events: Sequence[Event], *, diverged: bool = False) -> list[Diagnosis]:
-    """What is going on in the run of one method; nothing if it is healthy.
+    """The diagnoses of one method's run, the gravest first; empty if it is healthy.
 
     Args:
         events: a race's events, or rows of a TRL log, in any order. A key may be absent, None or
-            NaN; a rule whose numbers are not there says nothing.
-        diverged: the run ended because its loss was no finite number, so it has no such event.
+            NaN; a rule finds nothing if its numbers are missing.
+        diverged: the run ended at a loss that was not finite, which therefore has no event.
 
     >>> healthy = [{"step": step, "eval_shift/chosen": 0.01 * step, "eval_shift/rejected": -step}
     ...            for step in range(0, 60, 5)]
@@ -51,9 +53,7 @@ def report(found: Mapping[str, Sequence[Diagnosis]]) -> str:
     blocks = []
     for method, diagnoses in found.items():
         if not diagnoses:
-            blocks.append(
-                f"{method}: no complaint. (A rule whose numbers are not in the log is silent.)"
-            )
+            blocks.append(f"{method}: {NOTHING}")
         for diagnosis in diagnoses:
             lines = (
                 f"{method}: {diagnosis.what} [{diagnosis.name}]",

@@ -1,4 +1,4 @@
-"""Reading the log of a run, ours or TRL's, for the doctor and whoever else compares runs."""
+"""Reading the log of a run, ours or TRL's."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.system.files import user_path
 
 CHECKPOINTS = "checkpoint-*/trainer_state.json"
-LAST = 1 << 63  # no log has whole numbers beyond
+LAST = 1 << 63  # no log has larger whole numbers
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Log:
 
     Attributes:
         path: where it was read from.
-        events: the events by method, each list in the order of its steps; what was not a finite
-            number is NaN. A log that names no method goes by the name of its folder or file.
-        problem: how the race ended if it diverged, as its summary tells it; else None.
-        note: a sentence on what was left out because it was not written to its end; else None.
+        events: the events by method, in the order of the steps; JSON's null is NaN. If a log does
+            not name its method, the name of its folder or file is used.
+        problem: the summary's sentence on a race that diverged; else None.
+        note: a sentence on an incomplete last line that was left out; else None.
     """
 
     path: Path
@@ -39,14 +39,17 @@ def read_log(path: str | Path) -> Log:
     """Read the log of a run.
 
     Args:
-        path: a run folder that a race wrote (all its methods), one `metrics.jsonl` or the folder
-            that holds it, a TRL `trainer_state.json` or its checkpoint's or output folder (there
-            the last checkpoint), or JSON lines of a TRL trainer's logs. Training and evaluation
-            rows of the same step become one event. A last line that was not written to its end, as
-            after a kill or a power cut, is left out.
+        path: one of
+            - a run folder (all its methods), a `metrics.jsonl`, or the folder of one;
+            - a TRL `trainer_state.json`, its checkpoint folder, or its output folder (of which
+              the last checkpoint is read);
+            - a file of JSON lines with the logs of a TRL trainer.
+
+    Training and evaluation rows of the same step become one event. An incomplete last line, as
+    after a kill or a power cut, is left out.
 
     Raises:
-        InputError: there is no log, or it is damaged; the message names file and line.
+        InputError: the log does not exist or is damaged; the message names file and line.
     """
     path = user_path(path)
     try:
@@ -62,17 +65,16 @@ def _read_folder(path: Path) -> Log:
         return _log_of(path, {_name(logs[0]): logs[0]})
     if not (path / "config.json").exists():
         raise InputError(
-            f"{path}: holds no log; give a folder that a race wrote, a metrics.jsonl or a TRL "
-            "trainer_state.json."
+            f"{path}: has no log; give a run folder, a metrics.jsonl or a TRL trainer_state.json."
         )
     run = RunFolder(path)
     files = {method: run.metrics(method) for method in run.config()["methods"]}
     files = {method: file for method, file in files.items() if file.exists()}
     if not files:
-        raise InputError(f"{path}: holds no metrics.jsonl of any method yet; let the race begin.")
+        raise InputError(f"{path}: has no metrics.jsonl yet; try again once the race has begun.")
     problem = (run.summary() or {}).get("problem")
     if not isinstance(problem, str | None):
-        raise InputError(f"{path / 'summary.json'}: its problem is no text; delete the file.")
+        raise InputError(f"{path / 'summary.json'}: its problem is not text; delete the file.")
     return _log_of(path, files, problem)
 
 
@@ -83,7 +85,7 @@ def _log_of(path: Path, files: Mapping[str, Path], problem: str | None = None) -
 
 
 def _global_step(state: Path) -> int:
-    """Sorts the latest checkpoint first."""
+    """A sort key: the latest checkpoint comes first."""
     number = state.parent.name.rpartition("-")[2]
     return -int(number) if number.isdecimal() else 0
 
@@ -107,11 +109,11 @@ def _parse(file: Path, text: str, first_line: int = 1) -> dict:
         line = first_line + error.lineno - 1
         raise InputError(
             f"{file}, line {line}: not valid JSON ({error.msg} at column {error.colno}); the file "
-            "is damaged or is no log."
+            "is damaged or is not a log."
         ) from error
     except (ValueError, RecursionError) as error:  # an integer of too many digits; too deep
         raise InputError(
-            f"{file}, line {first_line}: not JSON that can be read ({error}); give a log."
+            f"{file}, line {first_line}: JSON that cannot be read ({error}); give a log."
         ) from error
     if not isinstance(value, dict):
         raise InputError(
@@ -121,10 +123,10 @@ def _parse(file: Path, text: str, first_line: int = 1) -> dict:
 
 
 def _read_events(file: Path, notes: list[str]) -> list[Event]:
-    """The events of one file, rows of the same step merged, in the order of the steps.
+    """The events of one file in the order of the steps; rows of the same step are merged.
 
     Args:
-        notes: to which a sentence is added if the end of the file was left out.
+        notes: gets a sentence if an incomplete last line is left out.
     """
     check_is_file(file, "the log of a run", "file or folder")
     content = file.read_bytes()
@@ -140,13 +142,13 @@ def _read_events(file: Path, notes: list[str]) -> list[Event]:
         lines = enumerate(_text(file, whole).split("\n"), 1)
         rows = [(f"{file}, line {i}", _parse(file, line, i)) for i, line in lines if line.strip()]
     if not rows:
-        raise InputError(f"{file}: holds no events; let the run begin.")
+        raise InputError(f"{file}: has no events; try again once the run has begun.")
     return _merged(rows)
 
 
 def _without_torn_end(content: bytes) -> bytes:
-    """A log without the zero bytes that a power cut leaves at its end, and without a last line that
-    has no end and is no object; if that is all there is, it stays."""
+    """A log without the zero bytes that a power cut leaves at its end, and without an incomplete
+    last line; a log that consists of such a line alone is unchanged."""
     whole = content.rstrip(b"\0")
     before, _, last = whole.rpartition(b"\n")
     if before.strip() and last.strip():
@@ -162,10 +164,10 @@ def _merged(rows: Iterable[tuple[str, object]]) -> list[Event]:
     for where, row in rows:
         step = row.get("step") if isinstance(row, dict) else None
         if step is None:
-            raise InputError(f"{where}: has no step, so this is no log of a training run.")
+            raise InputError(f"{where}: has no step, so this is not the log of a training run.")
         if not is_finite(step) or step != int(step) or not 0 <= step < LAST:
             raise InputError(
-                f"{where}: its step must be a whole number from 0 up, not {shown(step)}; mend it."
+                f"{where}: its step must be a whole number from 0 up, not {shown(step)}; fix it."
             )
         numbers = {key: _number(value) for key, value in row.items()}
         event = merged.setdefault(int(step), {})
@@ -174,7 +176,7 @@ def _merged(rows: Iterable[tuple[str, object]]) -> list[Event]:
 
 
 def _number(value: object) -> float | None:
-    """A number as it is, NaN for JSON's null, None for anything else, which no rule reads."""
+    """A number unchanged, NaN for JSON's null, and None for anything else (no rule reads it)."""
     if value is None:
         return math.nan
     if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -185,7 +187,7 @@ def _number(value: object) -> float | None:
 
 
 def is_finite(value: object) -> bool:
-    """Whether this is a finite number, and a float can hold it."""
+    """Whether this is a finite number that fits into a float."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) < LAST

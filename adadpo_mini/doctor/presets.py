@@ -1,25 +1,25 @@
-"""Presets: the settings that reproduce what users ask about, and a healthy run to compare with.
+"""Presets: settings that reproduce what users ask about, and a healthy run for comparison.
 
-`adadpo-mini race --preset NAME` runs one; there is one for each rule of `doctor.py`, by its name.
-The settings were found by racing (seed 0) and are as small as keeps the diagnosis beyond doubt.
+`adadpo-mini race --preset NAME` runs one. Each rule in `rules.py` has a preset with the rule's
+name. The settings were found by racing with seed 0; they are the smallest whose diagnosis is clear.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adadpo_mini.errors import InputError
+from adadpo_mini.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A race that shows one thing.
+    """A race that demonstrates one problem.
 
     Attributes:
         name: a rule of the doctor, or "healthy".
-        settings: keyword arguments of `race`, data and methods included.
-        question: what a user who sees this asks.
-        expect: for each method, what the doctor says. It may say more of a method that has a
-            diagnosis, for one trouble brings others; of a method that has none it says nothing.
+        settings: keyword arguments of `race`, including data and methods.
+        question: the question of a user who sees the problem.
+        expect: the doctor's diagnoses for each method. A method with a diagnosis may get more,
+            because one problem causes others; a method with none gets none.
     """
 
     name: str
@@ -36,7 +36,7 @@ def _preset(name: str, question: str, expect: dict[str, tuple[str, ...]], **sett
 _ALL = (
     _preset(
         "healthy",
-        "What does it look like when all goes well?",
+        "What does a healthy run look like?",
         {"dpo": (), "adadpo": ()},
         data="tone",
         beta=1.0,
@@ -114,11 +114,14 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of this name.
+    """Return the preset with this name.
 
     Raises:
-        InputError: there is none; the message lists them.
+        InputError: the name is unknown; the message lists the presets.
     """
     if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}; give one of {', '.join(PRESETS)}.")
+        known = ", ".join(PRESETS)
+        raise InputError(
+            f"there is no preset {name!r}; use one of {known}{did_you_mean(name, PRESETS)}"
+        )
     return PRESETS[name]

@@ -1,4 +1,4 @@
-"""What a log says: its series of numbers, and how far chosen and rejected have moved."""
+"""The series of numbers in a log, and how far chosen and rejected have moved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,17 @@ Series = list[tuple[int, float]]
 """(step, value), in the order of the steps; finite values only."""
 
 SIDES = ("chosen", "rejected")
-SHARE = 0.01  # of the chosen's log-prob at the start: 3 nats of a 300-nat answer are no news
-BATCH_NOISE = 0.1  # of the same: other pairs are 3 % off even in the toy, where all are alike
+SHARE = 0.01  # of the chosen's log-prob at the start: 3 nats of a 300-nat answer are nothing
+BATCH_NOISE = 0.1  # of the same: other pairs differ by 3 % even in the toy, where all are alike
 
 
 def series(events: Sequence[Event], *names: str, least: int = 1) -> Series:
-    """The first of these names of which the log has so many finite numbers; else nothing."""
+    """The first of these names with at least so many finite numbers in the log; else empty.
+
+    >>> log = [{"step": 0, "loss": 0.7}, {"step": 1, "loss": None}, {"step": 2, "loss": 0.6}]
+    >>> series(log, "eval_loss", "loss"), series(log, "loss", least=3)
+    ([(0, 0.7), (2, 0.6)], [])
+    """
     for name in names:
         rows = [(event["step"], event[name]) for event in events if is_finite(event.get(name))]
         if len(rows) >= least:
@@ -24,15 +29,17 @@ def series(events: Sequence[Event], *names: str, least: int = 1) -> Series:
 
 
 def last_quarter(rows: Series) -> Series:
-    """The last quarter of the rows, two at least."""
+    """The last quarter of the rows, at least two."""
     return rows[-max(2, len(rows) // 4) :]
 
 
 def mean(rows: Series) -> float:
+    """The mean of the values."""
     return sum(value for _, value in rows) / len(rows)
 
 
 def signed(nats: float) -> str:
+    """A number with one decimal and a sign, for a sentence."""
     return f"{nats:+.1f}".replace("-", "−")
 
 
@@ -44,7 +51,7 @@ class Shifts:
         what: which log-probs, and since when, in words.
         steps, chosen, rejected: of equal length.
         scale: |log π(chosen)| at the first step, nats; 0 if not logged.
-        noise: nats by which they may differ without anything having moved.
+        noise: nats by which they may differ although nothing has moved.
     """
 
     what: str
@@ -55,22 +62,23 @@ class Shifts:
     noise: float
 
     def threshold(self, nats: float) -> float:
-        """What counts as a move: so many nats, but not less than noise or a trifle."""
+        """The nats from which a change counts: the given ones, but more than noise or a trifle."""
         return max(nats, SHARE * self.scale, self.noise)
 
     @property
-    def evidence(self) -> str:
+    def sentence(self) -> str:
+        """Where both are at the last step, in words."""
         chosen, rejected = signed(self.chosen[-1]), signed(self.rejected[-1])
         return f"{self.what}, at step {self.steps[-1]}: chosen {chosen}, rejected {rejected} nats."
 
 
 def find_shifts(events: Sequence[Event]) -> Shifts | None:
-    """The best account that a log gives of how far chosen and rejected have moved.
+    """How far chosen and rejected have moved, from the best numbers in the log; None without any.
 
-    In this order: held-out pairs against the reference, held-out pairs since they were first
-    measured, training pairs against the reference, training pairs since the first row. The last
-    compares different pairs; there a change counts as none if the raw reward, which knows the
-    reference, has the other sign.
+    Best first: held-out pairs against the reference, held-out pairs since they were first measured,
+    training pairs against the reference, training pairs since the first row. The last compares
+    different pairs, so a change counts as 0 if the raw reward, which includes the reference, has
+    the opposite sign.
 
     >>> log = [{"step": 0, "eval_logps/chosen": -5.0, "eval_logps/rejected": -4.0},
     ...        {"step": 9, "eval_logps/chosen": -7.5, "eval_logps/rejected": -9.0}]
@@ -94,12 +102,18 @@ def find_shifts(events: Sequence[Event]) -> Shifts | None:
     moves = [tuple(value - move[0] for value in move) for move in moves]
     noise = 0.0
     if not held_out:
-        moves = [_not_denied(events, side, steps, m) for side, m in zip(SIDES, moves, strict=True)]
+        moves = [
+            _confirmed_moves(events, side, steps, move)
+            for side, move in zip(SIDES, moves, strict=True)
+        ]
         noise = BATCH_NOISE * scale
     return Shifts(f"{pairs} log-probs since step {steps[0]}", steps, *moves, scale, noise)
 
 
-def _not_denied(events, side: str, steps: Sequence[int], moves: Sequence[float]) -> tuple:
+def _confirmed_moves(
+    events: Sequence[Event], side: str, steps: Sequence[int], moves: Sequence[float]
+) -> tuple[float, ...]:
+    """The moves, with 0 where the raw reward has the opposite sign."""
     rewards = dict(series(events, f"rewards/{side}"))
     rows = zip(steps, moves, strict=True)
     return tuple(0.0 if rewards.get(step, 0.0) * move < 0 else move for step, move in rows)

@@ -1,7 +1,9 @@
-"""What can be measured on a model, beside the loss. Each is a free function with a frozen result.
+"""Measurements on a model. Each is a plain function that returns numbers or a frozen dataclass.
 
-`mass.py`: where the probability goes. `kl.py`: how far the policy has moved. `displacement.py`:
-will the chosen fall? `token_view.py`: one pair token by token. `probe.py`: what else moves.
+`batch.py`: the numbers of an event. `mass.py`: where the probability goes. `kl.py`: how far the
+policy has moved. `displacement.py`: will the chosen fall? `token_view.py`: one pair token by token.
+`probe.py`: what else moves. `answers.py`: sampled answers and win rates. `slow.py`: the
+measurements of a race that are too slow for every step.
 """
 
 from adadpo_mini.measure.displacement import Ches, Displacement, ches, displacement

@@ -1,7 +1,7 @@
-"""A batch of pairs under a model and a loss: the log-probs, the loss, and what an event says of it.
+"""A batch of pairs under a model and a loss: the log-probs, the loss, and the numbers of an event.
 
-Nothing here trains. `Trainer` and RLHF measure their policies with these functions, and so do the
-slow measurements.
+Nothing here trains. `Trainer`, RLHF and the slow measurements use these functions to measure their
+policies.
 """
 
 import math
@@ -16,11 +16,12 @@ from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.losses import PreferenceLoss
 from adadpo_mini.methods import BoundLoss
 from adadpo_mini.models.reference import Logps, ScoredBatch
+from adadpo_mini.types import Model
 
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss on a batch, and what it was computed from; all tensors of shape (B,)."""
+    """The loss on a batch and its inputs. All tensors have shape (B,)."""
 
     loss: PreferenceLoss
     chosen_logps: Tensor
@@ -32,7 +33,7 @@ class BatchLoss:
 
     @classmethod
     def join(cls, parts: Sequence["BatchLoss"]) -> "BatchLoss":
-        """The parts of a batch as one; of the loss only its value is kept."""
+        """Join the parts of a batch. The result keeps the value of the loss but no gradient."""
         if len(parts) == 1:
             return parts[0]
 
@@ -47,13 +48,13 @@ class BatchLoss:
 
 
 def batch_loss(
-    model, loss: BoundLoss, batch: ScoredBatch, *, logps: Logps = completion_logps
+    model: Model, loss: BoundLoss, batch: ScoredBatch, *, logps: Logps = completion_logps
 ) -> BatchLoss:
-    """Log-probs of chosen and rejected in one forward pass, and the loss.
+    """Score chosen and rejected in one forward pass, and compute the loss.
 
     Args:
         loss: `METHODS[name].bind(knobs)`, or a trainer's `loss`.
-        logps: how completions are scored.
+        logps: the function that scores completions.
     """
     rows = batch.rows
     chosen_logps, rejected_logps = logps(model, rows.input_ids, rows.completion_mask).chunk(2)
@@ -79,7 +80,7 @@ def batch_loss(
 
 @torch.no_grad()
 def measure_batch(
-    model,
+    model: Model,
     loss: BoundLoss,
     batch: ScoredBatch,
     *,
@@ -87,13 +88,13 @@ def measure_batch(
     logps: Logps = completion_logps,
     pairs_at_once: int | None = None,
 ) -> Event:
-    """`describe` a batch without training on it; `ceiling` is the loss's own, if it has one."""
+    """Return `describe` of a batch without training; `ceiling` is that of the loss, if any."""
     parts = [batch_loss(model, loss, part, logps=logps) for part in batch.parts(pairs_at_once)]
     return describe(BatchLoss.join(parts), ceiling)
 
 
 def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
-    """What a batch's loss says, averaged over its pairs.
+    """Return the numbers of an event, averaged over the pairs of a batch.
 
     Returns:
         loss: nats.
@@ -102,10 +103,10 @@ def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
         rewards/margins: their difference. rewards/accuracies: share of pairs with u_w > u_l.
         shift/chosen, shift/rejected: u, the change against the reference, nats per completion.
         ada/rho: β_w/β_l as used, after floor and ceiling. ada/ceiling_share: share of pairs for
-            which it is the ceiling.
+            which it equals the ceiling.
         balance/ratio: |∂L/∂x_w| / |∂L/∂x_l| for per-token x = exp(u/|y|), the geometric mean over
-            pairs of (β_w/β_l)·(x_l/x_w). Below 1 the rejected is pushed harder. As in AdaDPO's own
-            ρ, the factor |y_w|/|y_l| that unequal lengths would add is left out.
+            pairs of (β_w/β_l)·(x_l/x_w). Below 1 the rejected is pushed harder. Like AdaDPO's ρ, it
+            leaves out the factor |y_w|/|y_l| that unequal lengths would add.
     """
     loss = result.loss
     ratio = loss.beta_chosen / loss.beta_rejected

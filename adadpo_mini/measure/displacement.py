@@ -1,7 +1,7 @@
-"""Will the chosen fall? Measurements on single pairs: displacement, CHES, the token view.
+"""Will the chosen fall? Two measurements on single pairs: displacement and CHES.
 
-Everything here looks at a model and changes nothing. What is measured on every step's batch, the
-force balance among it, is in `trainer.describe`; where the probability goes is in `mass.py`.
+Neither changes the model. `batch.py` measures every step's batch, including the force balance;
+`mass.py` measures where the probability goes.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,20 @@ from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.tokens.batch import TokenizedPair, make_batch
+from adadpo_mini.types import Model
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """Does the next step raise or lower the chosen, to first order?
+    """Whether the next step raises or lowers the chosen, to first order.
 
     With g = ∇_θ log π(y|x), a step of gradient descent on L = −log σ(β_w·u_w − β_l·u_l) changes
-    log π_w in proportion to β_w·‖g_w‖² − β_l·⟨g_w, g_l⟩. So the chosen falls exactly if the meter
-    ⟨g_w, g_l⟩/‖g_w‖² exceeds β_w/β_l: 1 for DPO, ρ (at most C) for AdaDPO.
+    log π_w in proportion to β_w·‖g_w‖² − β_l·⟨g_w, g_l⟩. So the chosen falls exactly when the meter
+    ⟨g_w, g_l⟩/‖g_w‖² exceeds β_w/β_l, which is 1 for DPO and ρ (at most C) for AdaDPO.
 
     Attributes:
-        meter: ⟨g_w, g_l⟩/‖g_w‖², no unit.
-        cosine: of the angle between the two gradients.
+        meter: ⟨g_w, g_l⟩/‖g_w‖², dimensionless.
+        cosine: the cosine of the angle between the two gradients.
         norm_ratio: ‖g_l‖/‖g_w‖; the meter is cosine × norm_ratio.
     """
 
@@ -33,10 +34,10 @@ class Displacement:
     norm_ratio: float
 
 
-def displacement(model, pair: TokenizedPair) -> Displacement:
-    """Measure `Displacement` on one pair, by two backward passes.
+def displacement(model: Model, pair: TokenizedPair) -> Displacement:
+    """Measure `Displacement` on one pair with two backward passes.
 
-    The model's `.grad` is not touched; its parameters must require gradients.
+    The parameters must require gradients; their `.grad` does not change.
     """
     batch = make_batch([pair]).to(model.device)
     logps = completion_logps(model, batch.input_ids, batch.completion_mask)
@@ -53,16 +54,15 @@ def displacement(model, pair: TokenizedPair) -> Displacement:
 
 @dataclass(frozen=True)
 class Ches:
-    """Centred hidden embedding similarity: how much alike a model sees two answers.
+    """Centred hidden embedding similarity: how similar two answers look to a model.
 
-    With h_t the last hidden state from which token t is predicted, and H = Σ_t h_t over an
-    answer's tokens,
+    With h_t the last hidden state that predicts token t, and H = Σ_t h_t over an answer's tokens,
 
         ches = ⟨H_w, H_l⟩ − ‖H_w‖²          normalised = ⟨H_w, H_l⟩/(|y_w|·|y_l|) − ‖H_w‖²/|y_w|²
 
-    The higher, the more is the chosen expected to be dragged down with the rejected.
+    The higher the score, the more the rejected is expected to drag the chosen down with it.
 
-    Source: Razin et al. 2024, arXiv:2410.08847; compared with the authors' code,
+    Source: Razin et al. 2024, arXiv:2410.08847; checked against the authors' code,
     `ches/ches.py` in princeton-nlp/unintentional-unalignment.
     """
 
@@ -71,8 +71,8 @@ class Ches:
 
 
 @torch.no_grad()
-def ches(model, pair: TokenizedPair) -> Ches:
-    """Measure `Ches` on one pair, by one forward pass."""
+def ches(model: Model, pair: TokenizedPair) -> Ches:
+    """Measure `Ches` on one pair with one forward pass."""
     batch = make_batch([pair]).to(model.device)
     output = model(input_ids=batch.input_ids, use_cache=False, output_hidden_states=True)
     hidden = output.hidden_states[-1][:, :-1].float()  # position i predicts the token at i + 1

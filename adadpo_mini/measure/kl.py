@@ -10,17 +10,18 @@ from torch import Tensor
 from adadpo_mini.measure.mass import LONGEST_ANSWER
 from adadpo_mini.models.generate import sample_ids
 from adadpo_mini.tokens.batch import stack_rows
+from adadpo_mini.types import Model
 
-NUMBERS_AT_ONCE = 1 << 25  # scores of the vocabulary that are compared in one go
+NUMBERS_AT_ONCE = 1 << 25  # logits compared in one forward pass
 
 
 def enumerated_kl(policy_logps: Tensor, ref_logps: Tensor) -> float:
-    """KL(π_θ‖π_ref) over answers that are listed one by one, and everything else as one lump.
+    """Return KL(π_θ‖π_ref) over listed answers, with all other answers lumped into one.
 
         Σ_y π_θ(y)·log(π_θ(y)/π_ref(y)) + e_θ·log(e_θ/e_ref),   e = 1 − Σ_y π(y)
 
-    Exact for the listed answers. Lumping hides what happens within the rest, so the true KL is at
-    least this; where the rest has little mass the two are close.
+    This is a lower bound on the true KL, because lumping hides changes within the rest. The bound
+    is tight when the rest has little mass.
 
     Args:
         policy_logps: log π_θ(y|x) of all listed answers, nats, shape (answers,).
@@ -40,14 +41,14 @@ def enumerated_kl(policy_logps: Tensor, ref_logps: Tensor) -> float:
 
 @dataclass(frozen=True)
 class SampledKL:
-    """KL to the reference, estimated from answers that the policy gives.
+    """KL to the reference, estimated from answers sampled from the policy.
 
     Attributes:
         kl: mean over answers of Σ_t KL(π_θ(·|y_<t)‖π_ref(·|y_<t)), nats per completion. Its
-            expectation is KL(π_θ‖π_ref); summing each step's exact KL spreads less than the plain
-            mean of log π_θ(y) − log π_ref(y).
-        standard_error: of that mean.
-        length: mean length of the answers in tokens, the end token included if there is one.
+            expectation is KL(π_θ‖π_ref), with less variance than the mean of
+            log π_θ(y) − log π_ref(y).
+        standard_error: the standard error of that mean.
+        length: mean length of the answers in tokens, including the end token if there is one.
     """
 
     kl: float
@@ -57,20 +58,20 @@ class SampledKL:
 
 @torch.no_grad()
 def sampled_kl(
-    model,
-    reference,
+    model: Model,
+    reference: Model,
     prompts: Sequence[Sequence[int]],
     end: int,
     *,
     seed: int = 0,
     max_new_tokens: int = LONGEST_ANSWER,
 ) -> SampledKL:
-    """Estimate KL(π_θ‖π_ref) from one answer to each prompt, sampled at temperature 1.
+    """Estimate KL(π_θ‖π_ref) from one answer per prompt, sampled at temperature 1.
 
     Args:
         prompts: token ids.
         end: the end token.
-        max_new_tokens: longer answers are cut off, and count up to there.
+        max_new_tokens: longer answers are cut off here, and only this part counts.
     """
     sampling = {"temperature": 1.0, "seed": seed, "max_new_tokens": max_new_tokens}
     answers = sample_ids(model, prompts, end, **sampling)
@@ -85,8 +86,8 @@ def sampled_kl(
     return SampledKL(kl.mean().item(), spread / len(kl) ** 0.5, length)
 
 
-def _kl_of(model, reference, rows: Sequence[tuple[list[int], list[int]]]) -> Tensor:
-    """Σ_t KL(π_θ(·|y_<t)‖π_ref(·|y_<t)) of each answer, shape (rows,)."""
+def _kl_of(model: Model, reference: Model, rows: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    """Return Σ_t KL(π_θ(·|y_<t)‖π_ref(·|y_<t)) of each answer, shape (rows,)."""
     input_ids, mask = (t.to(model.device) for t in stack_rows(rows))
     log_policy, log_reference = (
         one(input_ids=input_ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)

@@ -1,7 +1,7 @@
-"""Where the probability goes: the mass ledger, KL to the reference, and a probe set.
+"""Where the probability goes: the mass ledger.
 
-The toy world knows all well-formed answers to a prompt, so that what the chosen and the rejected
-lose can be followed to the last per mille.
+The toy world lists every well-formed answer to a prompt, so you can see exactly where the
+probability goes that the chosen and the rejected lose.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,20 @@ from adadpo_mini.models.generate import sample_answers
 from adadpo_mini.pairs.load import Pair
 from adadpo_mini.tokens.batch import stack_rows, tokenize_completions
 from adadpo_mini.toyworld.grammar import Answer, find_topic, well_formed_answers
+from adadpo_mini.types import Model, Tokenizer
 
 ROWS_AT_ONCE = 48
-LONGEST_ANSWER = 80  # tokens; more than any well-formed answer of the toy world has
+LONGEST_ANSWER = 80  # tokens; every well-formed answer of the toy world is shorter
 
 
-def answer_logps(model, tokenizer, prompt: str, answers: Sequence[str]) -> Tensor:
-    """log π(y|x) of many answers to one prompt, end token included, nats, shape (answers,).
+def answer_logps(model: Model, tokenizer: Tokenizer, prompt: str, answers: Sequence[str]) -> Tensor:
+    """Return log π(y|x) of many answers to one prompt, end token included, nats, shape (answers,).
 
-    A text counts as the tokens that the tokenizer makes of it. A model may also spell it in other
-    tokens; that probability is not in here.
+    Each text is scored as the tokens that the tokenizer splits it into. A model can also produce
+    the text from other tokens; that probability is not included.
     """
     rows = tokenize_completions([prompt] * len(answers), answers, tokenizer)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))  # spend little on padding
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))  # less padding
     logps = torch.empty(len(rows))
     with torch.no_grad():
         for start in range(0, len(order), ROWS_AT_ONCE):
@@ -39,16 +40,16 @@ def answer_logps(model, tokenizer, prompt: str, answers: Sequence[str]) -> Tenso
 
 @dataclass(frozen=True)
 class MassLedger:
-    """The probability of every answer to one prompt, in four accounts that sum to 1.
+    """The probability of all answers to one prompt, in four accounts that sum to 1.
 
     Attributes:
         chosen: π(y_w|x), of exactly this text.
         rejected: π(y_l|x).
-        well_formed: all other well-formed answers of the toy world together.
-        elsewhere: everything else, 1 minus the three.
+        well_formed: the total of all other well-formed answers of the toy world.
+        elsewhere: everything else, 1 minus the three above.
         by_kind: the well-formed mass by kind of answer, chosen and rejected included.
-        most_likely: the more likely of the best well-formed answer and the greedy one. Nothing
-            cheap finds the arg max over all texts; one of the two very often is.
+        most_likely: the best well-formed answer or the greedy answer, whichever is more likely. No
+            cheap method finds the arg max over all texts, but it is usually one of these two.
         most_likely_mass: its probability.
     """
 
@@ -61,11 +62,11 @@ class MassLedger:
     most_likely_mass: float
 
 
-def mass_ledger(model, tokenizer, pair: Pair) -> MassLedger:
-    """Count the mass of all answers to a pair's prompt.
+def mass_ledger(model: Model, tokenizer: Tokenizer, pair: Pair) -> MassLedger:
+    """Return the `MassLedger` of a pair's prompt.
 
     Raises:
-        ValueError: the prompt is not the toy world's, or a side is no well-formed answer to it.
+        ValueError: the prompt is not from the toy world, or a side is not a well-formed answer.
     """
     answers = well_formed_answers_to(pair)
     mass = _masses(model, tokenizer, pair["prompt"], [answer.text for answer in answers])
@@ -80,15 +81,15 @@ def mass_ledger(model, tokenizer, pair: Pair) -> MassLedger:
     return MassLedger(*accounts.values(), by_kind, best, mass[best])
 
 
-def mass_accounts(model, tokenizer, pair: Pair) -> dict[str, float]:
-    """The four accounts of `mass_ledger` alone, by the names they have in an event."""
+def mass_accounts(model: Model, tokenizer: Tokenizer, pair: Pair) -> dict[str, float]:
+    """Return only the four accounts of `mass_ledger`, by their names in an event."""
     answers = [answer.text for answer in well_formed_answers_to(pair)]
     mass = _masses(model, tokenizer, pair["prompt"], answers)
     return _accounts(pair, mass, total=sum(mass.values()))
 
 
 def is_countable(pair: Pair) -> bool:
-    """True if the toy world knows the prompt, and both sides as well-formed answers to it."""
+    """Return whether the prompt is from the toy world and both sides are well-formed answers."""
     try:
         well_formed_answers_to(pair)
     except ValueError:
@@ -97,7 +98,7 @@ def is_countable(pair: Pair) -> bool:
 
 
 def _accounts(pair: Pair, mass: Mapping[str, float], total: float) -> dict[str, float]:
-    """The four accounts, from π(y|x) by answer and the mass of all well-formed ones together."""
+    """Return the four accounts, given π(y|x) by answer and the total of all well-formed answers."""
     chosen, rejected = mass[pair["chosen"]], mass[pair["rejected"]]
     return {
         "chosen": chosen,
@@ -107,23 +108,25 @@ def _accounts(pair: Pair, mass: Mapping[str, float], total: float) -> dict[str, 
     }
 
 
-def _masses(model, tokenizer, prompt: str, answers: Sequence[str]) -> dict[str, float]:
-    """π(y|x) by answer."""
+def _masses(
+    model: Model, tokenizer: Tokenizer, prompt: str, answers: Sequence[str]
+) -> dict[str, float]:
+    """Return π(y|x) by answer."""
     logps = answer_logps(model, tokenizer, prompt, answers).double()
     return dict(zip(answers, logps.exp().tolist(), strict=True))
 
 
-def greedy_answer(model, tokenizer, prompt: str) -> str:
-    """The answer that always takes the most likely next token."""
+def greedy_answer(model: Model, tokenizer: Tokenizer, prompt: str) -> str:
+    """Return the answer that takes the most likely token at every step."""
     settings = {"temperature": 0, "max_new_tokens": LONGEST_ANSWER}
     return sample_answers(model, tokenizer, [prompt], **settings)[0]
 
 
 def well_formed_answers_to(pair: Pair) -> tuple[Answer, ...]:
-    """All well-formed answers to a pair's prompt.
+    """Return all well-formed answers to a pair's prompt.
 
     Raises:
-        ValueError: the prompt is not the toy world's, or a side is no well-formed answer to it.
+        ValueError: the prompt is not from the toy world, or a side is not a well-formed answer.
     """
     topic = find_topic(pair["prompt"])
     if topic is None:

@@ -5,20 +5,21 @@ from collections.abc import Mapping
 from adadpo_mini.measure.mass import answer_logps, greedy_answer, well_formed_answers_to
 from adadpo_mini.pairs.rows import Pair
 from adadpo_mini.toyworld.grammar import Answer, Topic, all_topics, find_topic, well_formed_answers
+from adadpo_mini.types import Model, Tokenizer
 
 
 def probe_set(pair: Pair) -> dict[str, str]:
-    """Answers to a pair's prompt whose log-probs tell what a step on that pair does to its kin.
+    """Return answers whose log-probs show what a step on this pair does to related answers.
 
     Returns:
-        chosen, rejected, and a paraphrase of each (same kind, friendliness and tool, other words;
-        left out where the toy world has none), and unrelated: the same kind of answer as the
-        chosen, about another topic.
+        chosen; rejected; chosen_paraphrase and rejected_paraphrase (same kind, friendliness and
+        tool, other words; missing if the toy world has none); and unrelated, the same kind of
+        answer as the chosen, about another topic.
 
-    Source: the idea is Ren & Sutherland's, arXiv:2407.10490.
+    Source: after Ren & Sutherland 2024, arXiv:2407.10490.
 
     Raises:
-        ValueError: as for `mass_ledger`.
+        ValueError: as in `mass_ledger`.
 
     >>> probe = probe_set({
     ...     "prompt": "How do I warm the spicy soup?", "rejected": "Ugh! Nobody cares about the "
@@ -44,7 +45,7 @@ def _alike(one: Answer, other: Answer) -> bool:
 
 
 def _elsewhere(topic: Topic, answer: Answer) -> Answer:
-    """The answer at the same place of the list, for the next topic of another thing."""
+    """Return the answer at the same list index for the next topic about a different thing."""
     place = well_formed_answers(topic).index(answer)
     topics = all_topics()
     start = topics.index(topic)
@@ -56,8 +57,8 @@ def _elsewhere(topic: Topic, answer: Answer) -> Answer:
     return well_formed_answers(other)[place]
 
 
-def probe_logps(model, tokenizer, pair: Pair) -> Mapping[str, float]:
-    """log π of each answer of a pair's probe set, nats, and of `arg_max`, the greedy answer."""
+def probe_logps(model: Model, tokenizer: Tokenizer, pair: Pair) -> Mapping[str, float]:
+    """Return log π, in nats, of each answer of `probe_set` and of `arg_max`, the greedy answer."""
     probe = probe_set(pair)
     probe["arg_max"] = greedy_answer(model, tokenizer, pair["prompt"])
     logps = answer_logps(model, tokenizer, pair["prompt"], list(probe.values()))

@@ -1,13 +1,14 @@
-"""The slow measurements of a race: each costs as much as a few steps, so they are taken rarely.
+"""The slow measurements of a race. Each costs as much as a few steps, so a race takes them rarely.
 
-At these numbers of prompts and pairs, and every 60 steps, they take about an eighth of its time;
-`make bench` measures it.
+With these numbers of prompts and pairs, taken every 60 steps, they use about an eighth of a race's
+time, as `make bench` measures.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 from threading import Lock
+from typing import Any
 
 from adadpo_mini.event import Event
 from adadpo_mini.measure.batch import measure_batch
@@ -22,27 +23,34 @@ from adadpo_mini.measure.mass import (
 from adadpo_mini.methods import BoundLoss
 from adadpo_mini.models.reference import ScoredPairs
 from adadpo_mini.pairs.load import Pair, Pairs
-from adadpo_mini.tokens.tokenized import TokenTable
+from adadpo_mini.tokens.table import TokenTable
+from adadpo_mini.types import Model, Tokenizer
 
 MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
 KL_PROMPTS = 8
-ENOUGH = 1000  # pairs to take those prompts from
-STRANGE = 1e-9  # a model that gives the toy world's answers less probability does not live in it
+ENOUGH = 1000  # pairs from which these prompts are taken
+STRANGE = 1e-9  # if the toy world's answers are less probable, the model was not trained on it
 
 
 class SlowMeasurements:
-    """Measures a policy on the first few held-out pairs.
+    """Slow measurements of a policy on the first few held-out pairs.
 
     Args:
-        reference: the model that the policy is compared with.
-        pairs: held-out pairs; tokenized: the same as token ids.
-        seed: of the answers that are sampled to estimate KL.
-        **scoring: how pairs are scored, as for `ScoredPairs`.
+        reference: the model to compare the policy with.
+        pairs: held-out pairs. tokenized: the same pairs as token ids.
+        seed: seed of the answers sampled to estimate the KL.
+        **scoring: `logps` and `pairs_at_once`, as in `ScoredPairs`.
     """
 
     def __init__(
-        self, reference, tokenizer, pairs: Pairs, tokenized: TokenTable, seed: int, **scoring
+        self,
+        reference: Model,
+        tokenizer: Tokenizer,
+        pairs: Pairs,
+        tokenized: TokenTable,
+        seed: int,
+        **scoring: Any,
     ) -> None:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
         self._lock, self._at_start = Lock(), None
@@ -56,29 +64,29 @@ class SlowMeasurements:
         self._countable = [pair for pair in pairs[:MASS_PAIRS] if self._can_count(pair)]
 
     def _can_count(self, pair: Pair) -> bool:
-        """Whether the toy world knows the pair's answers and the model ever gives them."""
+        """Return whether the toy world lists the pair's answers and the model can produce them."""
         if not is_countable(pair):
             return False
         sides = [pair["chosen"], pair["rejected"]]
         logps = answer_logps(self._reference, self._tokenizer, pair["prompt"], sides)
         return logps.exp().sum().item() > STRANGE
 
-    def read(self, model, loss: BoundLoss, *, untrained: bool = False) -> Event:
-        """What is known about a policy now.
+    def read(self, model: Model, loss: BoundLoss, *, untrained: bool = False) -> Event:
+        """Return the slow measurements of a policy.
 
         Args:
-            loss: that of its method.
-            untrained: the policy is still the start that it shares with others; what is measured
-                on one of them then holds for all.
+            loss: the loss of its method.
+            untrained: the policy is still the start that all methods share, so one measurement
+                serves them all.
 
         Returns:
-            eval_kl: KL(π_θ‖π_ref), nats per completion, estimated; see `mass.sampled_kl`.
-            eval_length: mean length of the answers sampled for it, tokens; they are cut off where
-                no held-out completion, and none of the toy world's, is as long.
+            eval_kl: KL(π_θ‖π_ref), nats per completion, estimated by `kl.sampled_kl`.
+            eval_length: mean length, in tokens, of the answers sampled for the KL. They are cut off
+                at a length that no held-out completion and no answer of the toy world exceeds.
             mass/chosen, mass/rejected, mass/well_formed, mass/else: the mass ledger, averaged over
-                a few pairs; only for a model that lives in the toy world.
-            displacement/meter, displacement/threshold: to first order the chosen falls if the first
-                exceeds the second; averaged over a few pairs. See `measure.displacement`.
+                a few pairs; only for a model trained on the toy world.
+            displacement/meter, displacement/threshold: the chosen falls, to first order, if the
+                meter exceeds the threshold; averaged over a few pairs. See `displacement.py`.
         """
         if untrained:
             with self._lock:
@@ -90,7 +98,7 @@ class SlowMeasurements:
         pairs = measure_batch(model, loss, scored, **self._scoring)
         return {**measured, "displacement/threshold": pairs["ada/rho"]}
 
-    def _measure(self, model) -> Event:
+    def _measure(self, model: Model) -> Event:
         kl = sampled_kl(
             model,
             self._reference,
@@ -112,8 +120,8 @@ class SlowMeasurements:
 
 
 def _alike_in_length(prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """A few different prompts, as token ids: of one length if so many are, for then they are
-    sampled as a single batch; else the first ones."""
+    """Return a few distinct prompts, as token ids: of one length if enough of them are, so that
+    they can be sampled in a single batch; else the first ones."""
     different = list(dict.fromkeys(map(tuple, prompts)))
     commonest = Counter(map(len, different)).most_common(1)[0][0]
     alike = [prompt for prompt in different if len(prompt) == commonest]

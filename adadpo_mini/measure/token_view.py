@@ -1,4 +1,4 @@
-"""One pair token by token: what each token gained, and how hard the loss pushes on it."""
+"""One pair token by token: how each log-prob changed, and how hard the loss pushes on it."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,20 @@ from torch import Tensor
 from adadpo_mini.logprobs import token_logps
 from adadpo_mini.methods import BoundLoss
 from adadpo_mini.tokens.batch import TokenizedPair, make_batch
+from adadpo_mini.types import Model, Tokenizer
 
 
 @dataclass(frozen=True)
 class TokenView:
-    """One completion, token by token; all but `tokens` of shape (|y|,).
+    """One completion, token by token. All tensors have shape (|y|,).
 
     Attributes:
-        tokens: their texts; the last is the end token.
+        tokens: the text of each token; the last is the end token.
         policy_logps: log π_θ(y_t|x, y_<t), nats.
         ref_logps: the same under the reference.
-        gradient_weight: how hard the loss pushes on the token's own logit,
-            c·(1 − π_θ(y_t|x, y_<t)), where c = |∂L/∂ log π_θ(y|x)| is the same for all tokens of
-            a completion. A token that is certain already is hardly pushed.
+        gradient_weight: how hard the loss pushes on the token's logit, c·(1 − π_θ(y_t|x, y_<t)),
+            where c = |∂L/∂ log π_θ(y|x)| is the same for all tokens of a completion. The loss
+            hardly pushes on a token that is already certain.
     """
 
     tokens: list[str]
@@ -30,17 +31,18 @@ class TokenView:
 
     @property
     def change(self) -> Tensor:
-        """log π_θ − log π_ref of each token, nats; sums to u."""
+        """log π_θ − log π_ref of each token, nats; the sum is u."""
         return self.policy_logps - self.ref_logps
 
 
 def token_views(
-    model, reference, tokenizer, pair: TokenizedPair, loss: BoundLoss
+    model: Model, reference: Model, tokenizer: Tokenizer, pair: TokenizedPair, loss: BoundLoss
 ) -> tuple[TokenView, TokenView]:
-    """(chosen, rejected) of one pair, token by token.
+    """Return the views of the chosen and the rejected completion of one pair.
 
     Args:
-        loss: what weighs the two sides, `METHODS[name].bind(knobs)` or a trainer's `loss`.
+        loss: the loss that weights the two sides: `METHODS[name].bind(knobs)`, or a trainer's
+            `loss`.
     """
     rows = make_batch([pair]).to(model.device)
     with torch.no_grad():
@@ -69,7 +71,7 @@ def pair_forces(
     chosen_length: Tensor,
     rejected_length: Tensor,
 ) -> tuple[float, float]:
-    """(−∂L/∂log π_w, ∂L/∂log π_l) of one pair, by autograd: how hard each side is pushed.
+    """Return (−∂L/∂log π_w, ∂L/∂log π_l) of one pair: how hard the loss pushes on each side.
 
     >>> from adadpo_mini.methods.registry import METHODS
     >>> zero, one = torch.tensor(0.0), torch.tensor(1)

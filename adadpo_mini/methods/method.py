@@ -1,4 +1,4 @@
-"""What a race knows of a method whose loss is one on pairs."""
+"""`Method`: a loss on pairs, with what a race and the tables need to know about it."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 from adadpo_mini.losses import PreferenceLoss
 
 BoundLoss = Callable[..., PreferenceLoss]
-"""(four log-probs, chosen_lengths, rejected_lengths) → `PreferenceLoss`, with all knobs set."""
+"""(four log-probs, chosen_lengths, rejected_lengths) → `PreferenceLoss`; all knobs are set."""
 
 ADA, DERIVED = "arXiv:2605.28440", "derived from arXiv:2605.28440"
 RHO_X, RHO_P = "ρ = exp(u_w/|y_w| − u_l/|y_l|)", "ρ = p_w/p_l"
@@ -17,16 +17,17 @@ RHO_X, RHO_P = "ρ = exp(u_w/|y_w| − u_l/|y_l|)", "ρ = p_w/p_l"
 
 @dataclass(frozen=True)
 class Method:
-    """A loss with what a table says of it.
+    """A loss on pairs, with its description.
 
     Attributes:
-        title: what people call it.
+        title: the usual name.
         loss: a function of the four log-probs and keyword knobs.
-        formula: L for one pair. Where r stands, it is sg[min(k·ρ, C)] with the ρ given.
-        source: where it is defined, or what it is.
-        balanced: what both sides push equally hard on (below the ceiling); "" if nothing.
-        fixed: knobs that make this method what it is, whatever the race's settings say.
-        needs_reference: whether the reference's log-probs decide the gradient. If not, the loss
+        formula: L for one pair; r = sg[min(k·ρ, C)], with the ρ that the formula defines.
+        source: the paper that defines it, or a short description.
+        balanced: the quantity on which both sides push equally hard (below the ceiling); "" if
+            there is none.
+        fixed: knobs that define this method and override the race's settings.
+        needs_reference: whether the gradient depends on the reference's log-probs. If not, the loss
             uses them only for the rewards that it reports.
     """
 
@@ -40,22 +41,25 @@ class Method:
 
     @property
     def parameters(self) -> frozenset[str]:
-        """The knobs that the loss knows, and the lengths if it needs them."""
+        """The names of the arguments of the loss: its knobs, and the lengths if it takes them."""
         return frozenset(inspect.signature(self.loss).parameters)
 
     @property
     def needs_lengths(self) -> bool:
-        """Whether the loss takes the lengths of the completions."""
+        """Whether the loss takes the completion lengths."""
         return "chosen_lengths" in self.parameters
 
     def knobs(self, settings: Mapping[str, object]) -> dict[str, object]:
-        """Of these settings, those that the loss knows, with what is fixed for this method."""
+        """Return the settings that the loss takes, overridden by `fixed`."""
         known = {name: value for name, value in settings.items() if name in self.parameters}
         return {**known, **self.fixed}
 
     def bind(self, settings: Mapping[str, object]) -> BoundLoss:
-        """The loss with its knobs set, for every method a function of the same arguments: the four
-        log-probs, chosen_lengths and rejected_lengths."""
+        """Return the loss with its knobs set.
+
+        The result takes the same arguments for every method: the four log-probs, chosen_lengths and
+        rejected_lengths.
+        """
         knobs = self.knobs(settings)
 
         def bound(*logps: Tensor, **lengths: Tensor) -> PreferenceLoss:

@@ -1,9 +1,9 @@
-"""DPO's relatives that compare with a reference: IPO, R-DPO, DPOP, and a mistake to know.
+"""DPO's relatives that compare with a reference: IPO, R-DPO, DPOP, and a common mistake.
 
 Notation and `PreferenceLoss` are those of `losses.py`. `*logps` are the four log-probs that
-`dpo_loss` takes, in its order. Next to a loss stands its Ada form, AdaDPO's principle applied: a
-stop-gradient coefficient on the chosen side that makes both sides push equally hard in probability
-space. The Ada forms here were derived for this package.
+`dpo_loss` takes, in the same order. Each loss is followed by its Ada form, which applies AdaDPO's
+principle: a stop-gradient coefficient on the chosen side makes both sides push equally hard in
+probability space. The Ada forms were derived for this package.
 """
 
 import torch  # noqa: F401 (the examples need it)
@@ -29,12 +29,12 @@ def ipo_loss(
     beta: float = 0.1,
     per_token: bool = False,
 ) -> PreferenceLoss:
-    """Identity preference optimisation: a target for the gap, where DPO pushes it on for ever.
+    """Identity preference optimisation: a target for the gap, which DPO widens without end.
 
         L = (u_w − u_l − 1/(2β))²
 
     Args:
-        beta: the paper's τ; the smaller, the wider the gap that is aimed for.
+        beta: the paper's τ; a smaller β sets a wider target gap.
         per_token: use u/|y| in place of u, as TRL does.
 
     Source: Azar et al. 2023, arXiv:2310.12036, equation 17.
@@ -85,15 +85,15 @@ def rdpo_loss(
     beta: float = 0.1,
     alpha: float = 0.01,
 ) -> PreferenceLoss:
-    """Length-regularised DPO: a preference that length alone explains asks for less.
+    """Length-regularised DPO: a preference that length alone explains pushes less.
 
         L = −log σ(β·u_w − β·u_l + α·(|y_w| − |y_l|))
 
     Args:
         alpha: α ≥ 0, the price of a token.
 
-    Source: Park et al. 2024, arXiv:2403.19159. The sign follows from its objective, which takes
-    α·|y| off the reward.
+    Source: Park et al. 2024, arXiv:2403.19159. The sign follows from the paper's objective, which
+    subtracts α·|y| from the reward.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> lengths = {"chosen_lengths": 30 * one, "rejected_lengths": 10 * one}
@@ -118,7 +118,7 @@ def ada_rdpo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """R-DPO with AdaDPO's coefficient on the chosen side; the length term stays as it is.
+    """R-DPO with AdaDPO's coefficient on the chosen side; the length term is unchanged.
 
         L = −log σ(β_w·u_w − β·u_l + α·(|y_w| − |y_l|)),   β_w as in `adadpo_loss`
 
@@ -138,14 +138,14 @@ def ada_rdpo_loss(
 
 
 def dpop_loss(*logps: Tensor, beta: float = 0.1, penalty: float = 50.0) -> PreferenceLoss:
-    """DPO-Positive: a penalty as soon as the chosen falls below the reference.
+    """DPO-Positive: a penalty once the chosen falls below the reference.
 
         L = −log σ(β·(u_w − u_l − λ·max(0, −u_w)))
 
-    Below the reference this weighs the chosen side by 1 + λ, above it is DPO.
+    Below the reference it weights the chosen side by 1 + λ; above, it is DPO.
 
     Args:
-        penalty: λ ≥ 0; 50 is what public code uses.
+        penalty: λ ≥ 0; public code uses 50.
 
     Source: Pal et al. 2024, arXiv:2402.13228, equation 3.
 
@@ -168,12 +168,12 @@ def weighted_dpo_loss(
     beta: float = 0.1,
     ceiling: float = 2.0,
 ) -> PreferenceLoss:
-    """Not AdaDPO: the wrong reading of it, in which the ratio weighs the WHOLE loss.
+    """Not AdaDPO but a wrong reading of it: the ratio weights the WHOLE loss.
 
         L = sg[min(ρ, C)]·(−log σ(β·u_w − β·u_l))
 
-    Both sides get the same factor, so their balance is what it was. A negative control, and a
-    mistake that is made in public code.
+    Both sides get the same factor, so their balance does not change. This is a negative control;
+    public code makes this mistake.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}

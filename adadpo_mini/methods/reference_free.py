@@ -1,9 +1,9 @@
 """Losses without a reference: SimPO, CPO, ORPO, each with its Ada form.
 
-They look at log π_θ(y|x) itself, so AdaDPO's principle applies to them in policy space. They take
-the reference's log-probs all the same, for one thing only: the rewards they report are the raw β·u
-of every other loss, so that methods can be compared. `*logps` are the four log-probs that
-`dpo_loss` takes, in its order. The Ada forms were derived for this package.
+They use log π_θ(y|x) itself, so AdaDPO's principle applies in policy space. They still take the
+reference's log-probs, but only to report the same raw rewards β·u as every other loss, which makes
+methods comparable. `*logps` are the four log-probs that `dpo_loss` takes, in the same order. The
+Ada forms were derived for this package.
 """
 
 import torch
@@ -28,7 +28,7 @@ def simpo_loss(
     beta: float = 2.0,
     gamma: float = 0.5,
 ) -> PreferenceLoss:
-    """Simple preference optimisation: per-token log-probs, and a margin γ to be won by.
+    """Simple preference optimisation: per-token log-probs and a target margin γ.
 
         L = −log σ(β·log π_w/|y_w| − β·log π_l/|y_l| − γ)
 
@@ -79,7 +79,7 @@ def cpo_loss(
     beta: float = 0.1,
     nll_weight: float = 1.0,
 ) -> PreferenceLoss:
-    """Contrastive preference optimisation: DPO with a flat reference, and imitation of the chosen.
+    """Contrastive preference optimisation: DPO with a flat reference, plus imitation of the chosen.
 
         L = −log σ(β·log π_w − β·log π_l) − λ·log π_w/|y_w|
 
@@ -110,7 +110,7 @@ def ada_cpo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """CPO whose contrastive part pushes equally hard on both sides; imitation comes on top.
+    """CPO whose contrastive part pushes equally hard on both sides; imitation is added.
 
         ρ = exp(log π_w/|y_w| − log π_l/|y_l|)
         L = −log σ(β_w·log π_w − β·log π_l) − λ·log π_w/|y_w|,   β_w = β·sg[min(k·ρ, C)]
@@ -135,14 +135,14 @@ def orpo_loss(
     beta: float = 0.1,
     nll_weight: float = 1.0,
 ) -> PreferenceLoss:
-    """Odds-ratio preference optimisation: imitate the chosen, at better odds than the rejected.
+    """Odds-ratio preference optimisation: imitate the chosen and raise its odds over the rejected.
 
         odds(p) = p/(1 − p),   p = π^(1/|y|)
         L = −λ·log p_w − β·log σ(log odds(p_w) − log odds(p_l))
 
     Args:
         beta: the paper's λ, the weight of the odds-ratio term.
-        nll_weight: the weight of imitation; the paper has 1.
+        nll_weight: the weight of imitation; the paper uses 1.
 
     Source: Hong et al. 2024, arXiv:2403.07691, equations 6 and 7.
 
@@ -167,7 +167,7 @@ def ada_orpo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """ORPO whose odds-ratio part pushes equally hard on p_w and p_l; imitation comes on top.
+    """ORPO whose odds-ratio part pushes equally hard on p_w and p_l; imitation is added.
 
         ρ = p_w·(1 − p_w) / (p_l·(1 − p_l))
         L = −λ·log p_w − β·log σ(r·log odds(p_w) − log odds(p_l)),   r = sg[min(k·ρ, C)]
@@ -186,7 +186,7 @@ def ada_orpo_loss(
 
 
 def _policy(logps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """log π_w and log π_l, in fp32 at least."""
+    """Return log π_w and log π_l, in fp32 or better."""
     zeros = [torch.zeros_like(logp) for logp in logps[2:]]
     return log_ratios(*logps[:2], *zeros)
 
@@ -194,19 +194,19 @@ def _policy(logps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
 def _per_token_logps(
     logps: tuple[Tensor, ...], chosen: Tensor, rejected: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """log p_w and log p_l, the mean log-prob of a token."""
+    """Return log p_w and log p_l, the mean log-prob per token."""
     logp_w, logp_l = _policy(logps)
     lengths_w, lengths_l = as_lengths(logp_w, chosen, rejected)
     return logp_w / lengths_w, logp_l / lengths_l
 
 
 def _log_odds(a: Tensor) -> Tensor:
-    """log(p/(1 − p)) for p = e^a."""
+    """Return log(p/(1 − p)) for p = e^a."""
     return a - _log_one_minus_exp(a)
 
 
 def _log_one_minus_exp(a: Tensor) -> Tensor:
-    """log(1 − e^a) for a ≤ 0; a certainty (a = 0) is taken for very nearly one."""
+    """Return log(1 − e^a) for a ≤ 0, with a clamped to −1e-7 so that certainty stays finite."""
     return torch.log(-torch.expm1(a.clamp(max=-1e-7)))
 
 

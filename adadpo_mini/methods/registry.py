@@ -1,6 +1,6 @@
 """Every method a race can run, by name.
 
-DPO, AdaDPO and the fixed ratio stand here; each relative stands next to its loss.
+The entries of DPO, AdaDPO and the fixed ratio are here; every other entry is next to its loss.
 """
 
 from adadpo_mini.losses import adadpo_loss, dpo_loss, fixed_ratio_loss
@@ -39,13 +39,13 @@ METHODS: dict[str, Method] = {
     **reference_free.METHODS,
 }
 RLHF = "rlhf"
-"""Not a loss on pairs but what DPO replaced; see `rlhf/`."""
+"""The method that DPO replaced. It has no loss on pairs; see `rlhf/`."""
 
 ALL_METHODS = (*METHODS, RLHF)
 
 
 def methods_table() -> str:
-    """The table of all losses in Markdown, with p = π^(1/|y|) and u, σ, sg as everywhere."""
+    """Return the table of all losses as Markdown. Notation as in `losses.py`; p = π^(1/|y|)."""
     rows = (
         (f"`{name}`", method.formula, method.balanced or "–", method.source)
         for name, method in METHODS.items()

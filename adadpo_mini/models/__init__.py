@@ -1,4 +1,4 @@
-"""Models: loaded, checked against the memory, copied as policies, and asked for answers."""
+"""Models: loading them, checking their memory, copying them as policies, and sampling answers."""
 
 from adadpo_mini.models.load import TOY, context_length, load_model
 

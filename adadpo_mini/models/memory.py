@@ -1,22 +1,21 @@
-"""Where to compute, and whether it fits: answered before any work starts."""
+"""Choosing the device, and checking that model and training fit into memory before they start."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adadpo_mini.errors import InputError
-from adadpo_mini.pairs.rows import shown
+from adadpo_mini.errors import InputError, shown
+from adadpo_mini.types import Model
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-DTYPES = ("float32", "bfloat16")
-SMALL = 10_000_000  # parameters; with fewer, handing work to a GPU takes longer than the work
+SMALL = 10_000_000  # parameters; smaller models run faster without a GPU
 REMEDY = (
-    "take fewer methods or pairs at once, bfloat16, LoRA (--lora-rank) or --checkpointing, or a "
+    "use fewer methods or pairs at once, bfloat16, LoRA (--lora-rank), --checkpointing, or a "
     "smaller model"
 )
-SIZES = {  # of a configuration, and how large they may be
+SIZES = {  # settings of a configuration, with the largest values that make sense
     "vocab_size": 100_000_000,
     "hidden_size": 1_000_000,
     "num_hidden_layers": 1000,
@@ -29,14 +28,14 @@ SIZES = {  # of a configuration, and how large they may be
     "max_seq_len": 1_000_000_000,
 }
 CGROUP = Path("/sys/fs/cgroup")
-KEPT = 17  # numbers a layer, token and width keeps for the backward pass, arXiv:2205.05198
+KEPT = 17  # numbers kept for the backward pass, per layer, token and width; arXiv:2205.05198
 
 
 def pick_device(name: str, parameters: int) -> str:
-    """The device that `name` means: for "auto" a GPU if there is one and the model is not small.
+    """Return the device for a name; "auto" picks a GPU if there is one and the model is not small.
 
     Raises:
-        InputError: torch sees no such device here.
+        InputError: torch does not find the device.
     """
     import torch
 
@@ -45,31 +44,36 @@ def pick_device(name: str, parameters: int) -> str:
         found = [device for device, available in here.items() if available]
         return found[0] if found and parameters >= SMALL else "cpu"
     if not here.get(name, name == "cpu"):
-        raise InputError(f"device {name!r}: torch finds none on this machine; leave it out.")
+        raise InputError(
+            f"device {name!r}: torch does not find one on this machine; leave out --device."
+        )
     return name
 
 
-def check_sizes(config) -> None:
-    """Raise InputError if a configuration has sizes that no model has."""
+def check_sizes(config: "PreTrainedConfig") -> None:
+    """Check the sizes in a configuration, so that a damaged one cannot exhaust the memory.
+
+    Raises:
+        InputError: a size is not a whole number in the range of `SIZES`.
+    """
     text = config.get_text_config()
     for name, most in SIZES.items():
         value = getattr(text, name, None)
-        if value is None or isinstance(value, list):  # of each layer
+        if value is None or isinstance(value, list):  # a list has one value per layer
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            said = getattr(text, "attribute_map", {}).get(name, name)
+            in_file = getattr(text, "attribute_map", {}).get(name, name)
             raise InputError(
-                f"{config.name_or_path}: {said} in config.json must be a whole number from 1 to "
-                f"{most:,}, not {shown(value)}; mend it, or take another model."
+                f"{config.name_or_path}: {in_file} in config.json must be a whole number from 1 to "
+                f"{most:,}, not {shown(value)}; fix it, or use another model."
             )
 
 
-def count_parameters(config) -> int:
-    """How many weights a model of this configuration has; tied ones count once. No memory is
-    taken for them.
+def count_parameters(config: "PreTrainedConfig") -> int:
+    """Return the number of weights of a model, counting tied ones once, without allocating them.
 
     Raises:
-        InputError: it has sizes that no model has.
+        InputError: as in `check_sizes`.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -82,7 +86,7 @@ def count_parameters(config) -> int:
 
 
 def available_memory(device: str) -> int:
-    """Bytes that can still be had on a device."""
+    """Return the free memory of a device, in bytes."""
     import torch
 
     if device == "cuda":
@@ -92,22 +96,26 @@ def available_memory(device: str) -> int:
     import psutil
 
     available = psutil.virtual_memory().available
-    try:  # a container may have less than its machine
+    try:  # a container may have less memory than its machine
         limit = int((CGROUP / "memory.max").read_text())
-        held = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        # Not memory.current: that counts cached files, too, which give way.
-        return min(available, limit - int(held["anon"]))
+        used = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        # Not memory.current, which includes cached files that the system drops when needed.
+        return min(available, limit - int(used["anon"]))
     except (OSError, ValueError, KeyError):
         return available
 
 
-def check_fits(what: str, needed: int, device: str, remedy: str = "take a smaller model") -> None:
-    """Raise InputError if more is needed, in bytes, than a device has left."""
+def check_fits(what: str, needed: int, device: str, remedy: str = "use a smaller model") -> None:
+    """Check that a device has the memory that is needed, in bytes.
+
+    Raises:
+        InputError: the device has less.
+    """
     available = available_memory(device)
     if needed > available:
         raise InputError(
             f"{what} needs about {_gigabytes(needed)} of memory, but {device} has only "
-            f"{_gigabytes(available)} left; {remedy}."
+            f"{_gigabytes(available)} free; {remedy}."
         )
 
 
@@ -116,20 +124,26 @@ def _gigabytes(count: int) -> str:
 
 
 def training_memory(
-    model, *, policies: int, pairs_at_once: int, longest: int, lora_rank: int, checkpointing: bool
+    model: Model,
+    *,
+    policies: int,
+    pairs_at_once: int,
+    longest: int,
+    lora_rank: int,
+    checkpointing: bool,
 ) -> int:
-    """Bytes that training takes on top of the reference, roughly.
+    """Estimate the memory that training needs on top of the reference, in bytes.
 
-        for each policy and weight   weights w + gradients 2·w (displacement has two at a time) +
-                                     AdamW's moments 8 (+ fp32 copy 4), w = 2 in bf16 and 4 in fp32;
-                                     with LoRA the weights are shared, and an adapter needs little
-        for each token in a pass     17 numbers a layer and width for the backward pass (one, with
-                                     checkpointing), and 3 for each word of the vocabulary
+        per policy and weight    weight w + gradients 2·w (displacement holds two at a time) +
+                                 AdamW's moments 8 (+ fp32 copy 4), where w = 2 in bf16 and 4 in
+                                 fp32; with LoRA, only an adapter's weights count
+        per token in a pass      17 numbers per layer and width for the backward pass (1 with
+                                 checkpointing), and 3 per vocabulary entry
 
     Args:
-        policies: how many are trained at the same time.
-        pairs_at_once: in one forward pass.
-        longest: tokens of the longest pair, its prompt counted once.
+        policies: the number of policies trained at the same time.
+        pairs_at_once: pairs in one forward pass.
+        longest: tokens of the longest pair, counting its prompt once.
     """
     weights = model.num_parameters()
     width = model.dtype.itemsize
@@ -137,7 +151,7 @@ def training_memory(
     layers, hidden, words = config.num_hidden_layers, config.hidden_size, config.vocab_size
     state = 3 * width + 8 + (4 if width < 4 else 0)
     if lora_rank:
-        # Per layer about 7 matrices of two sides each, all of it fp32 with gradients and moments.
+        # About 7 matrices per layer, each with two factors; fp32 with gradients and moments.
         trained, state = 14 * layers * hidden * lora_rank, 16
     else:
         trained = weights
@@ -147,6 +161,18 @@ def training_memory(
     return policies * (trained * state + passes)
 
 
-def check_training_fits(model, device: "torch.device", **settings) -> None:
-    """Raise InputError if `training_memory` is more than the device has left."""
+def check_training_fits(model: Model, device: "torch.device", **settings: Any) -> None:
+    """Check that `training_memory(model, **settings)` fits on the device.
+
+    Raises:
+        InputError: it does not fit.
+    """
     check_fits("training", training_memory(model, **settings), device.type, REMEDY)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out; torch raises different errors for a GPU and for the CPU."""
+    import torch
+
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or "allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""AdamW with fp32 weights and moments, whatever the model computes in."""
+"""AdamW with fp32 weights and moments, for models of any dtype."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,21 +9,21 @@ from adadpo_mini.models.state import adamw_state, copy_into, restore_adamw
 
 
 class MasterAdamW:
-    """AdamW without weight decay that keeps an fp32 copy of every weight that is not fp32.
+    """AdamW without weight decay, with an fp32 copy of every weight that is not fp32.
 
-    A bf16 weight has 8 significant bits: an update smaller than 1/256 of it is lost, and at the
-    learning rates of preference optimisation nearly all are. So the updates are added up in fp32
-    and the model gets the sum, rounded. Of fp32 weights no copy is made.
+    A bf16 weight has 8 significant bits. An update smaller than 1/256 of the weight is lost, and at
+    the learning rates of preference optimisation nearly all are. The updates are therefore summed
+    in fp32, and the model gets the rounded sum. fp32 weights are not copied.
 
     Args:
-        parameters: those that do not require a gradient are left out.
+        parameters: the weights. Those that do not require a gradient are ignored.
         learning_rate: constant.
 
     Source: Micikevicius et al. 2017, "Mixed precision training", arXiv:1710.03740, section 3.1.
 
     >>> weight = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
     >>> optimizer = MasterAdamW([weight], learning_rate=1e-3)
-    >>> for _ in range(4):  # each step alone would round to nothing
+    >>> for _ in range(4):  # bf16 would round each step to nothing
     ...     weight.grad = torch.ones_like(weight)
     ...     optimizer.step()
     >>> weight.item()
@@ -36,17 +36,17 @@ class MasterAdamW:
             p if p.dtype == torch.float32 else p.detach().float().requires_grad_()
             for p in self._weights
         ]
-        # Fused: one pass over the memory, which for a large model is most of what a step costs.
+        # Fused: a single pass over the memory, which dominates the time of a large model's step.
         self._adamw = torch.optim.AdamW(
             self._masters, lr=learning_rate, weight_decay=0.0, fused=True
         )
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update the weights by their gradients."""
+        """Update the weights with their gradients."""
         for weight, master in zip(self._weights, self._masters, strict=True):
             if master is not weight and weight.grad is not None:
-                master.grad, weight.grad = weight.grad.float(), None  # never all of both
+                master.grad, weight.grad = weight.grad.float(), None  # one at a time: less memory
         self._adamw.step()
         for weight, master in zip(self._weights, self._masters, strict=True):
             if master is not weight:
@@ -54,11 +54,12 @@ class MasterAdamW:
                 master.grad = None
 
     def zero_grad(self) -> None:
+        """Drop the gradients of all weights."""
         for weight in self._weights:
             weight.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """What `restore` needs to go on: moments, and the fp32 copies of weights."""
+        """Return the tensors that `restore` needs: the moments and the fp32 copies of weights."""
         masters = {
             f"masters/{i}": master.detach()
             for i, (weight, master) in enumerate(zip(self._weights, self._masters, strict=True))
@@ -68,10 +69,10 @@ class MasterAdamW:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the state of an optimizer of the same weights.
+        """Load the tensors that `state` returned.
 
         Raises:
-            InputError: it is that of other weights.
+            InputError: the tensors belong to other weights.
         """
         restore_adamw(self._adamw, tensors)
         for i, (weight, master) in enumerate(zip(self._weights, self._masters, strict=True)):

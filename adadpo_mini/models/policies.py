@@ -1,4 +1,4 @@
-"""The policy of a method: a copy of the reference to be trained, whole or as an adapter."""
+"""Creating a policy: a trainable copy of the reference, or a LoRA adapter on it."""
 
 import copy
 import warnings
@@ -6,23 +6,26 @@ import warnings
 import torch
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.types import Model
 
 
-def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False, seed: int = 0):
-    """A model that starts equal to the reference and can be trained.
+def new_policy(
+    reference: Model, *, lora_rank: int = 0, checkpointing: bool = False, seed: int = 0
+) -> Model:
+    """Return a trainable model that starts equal to the reference.
 
     Args:
-        reference: is not changed.
-        lora_rank: 0 trains every weight of a full copy. More trains a low-rank adapter of that rank
-            on every linear layer; all other weights are the reference's own, in one copy.
-        checkpointing: forget activations in the forward pass and compute them again in the
-            backward pass: less memory, about a third more time.
-        seed: of an adapter's first weights, half of which are random.
+        reference: the model to copy. It does not change.
+        lora_rank: 0 trains every weight of a full copy. A higher value trains an adapter of this
+            rank on every linear layer and shares all other weights with the reference.
+        checkpointing: drop activations in the forward pass and recompute them in the backward
+            pass: less memory, about a third more time.
+        seed: seed of the adapter's random initial weights.
 
     Source of LoRA: Hu et al. 2021, arXiv:2106.09685.
 
     Raises:
-        InputError: LoRA is wanted, but peft is not installed; or the model has no checkpointing.
+        InputError: peft is not installed (for LoRA), or the model does not support checkpointing.
     """
     if lora_rank:
         policy = _with_adapter(reference, lora_rank, seed)
@@ -30,20 +33,21 @@ def new_policy(reference, *, lora_rank: int = 0, checkpointing: bool = False, se
         policy = copy.deepcopy(reference).requires_grad_(True)
     if checkpointing:
         if not policy.supports_gradient_checkpointing:
-            raise InputError(f"{type(policy).__name__} has no checkpointing; leave it out.")
-        # "gradient" was its name in transformers until 5.22.
+            name = type(policy).__name__
+            raise InputError(f"{name} does not support checkpointing; leave out --checkpointing.")
+        # Until transformers 5.22 the method was called gradient_checkpointing_enable.
         kind = "activation" if hasattr(policy, "activation_checkpointing_enable") else "gradient"
         getattr(policy, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     return policy
 
 
-def _with_adapter(reference, rank: int, seed: int):
+def _with_adapter(reference: Model, rank: int, seed: int) -> Model:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise InputError("LoRA needs peft: pip install 'adadpo-mini[lora]'.") from error
-    # A copy of the modules around the same tensors: each policy has an adapter of its own, and the
-    # reference is what is left with the adapter off.
+    # Copy the modules but share the tensors: each policy gets its own adapter around the weights of
+    # the reference.
     shared = {id(t): t for t in (*reference.parameters(), *reference.buffers())}
     base = copy.deepcopy(reference, shared).requires_grad_(False)
     adapter = LoraConfig(
@@ -51,18 +55,18 @@ def _with_adapter(reference, rank: int, seed: int):
         lora_alpha=2 * rank,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
-        fan_in_fan_out=base.config.model_type == "gpt2",  # its layers are stored transposed
+        fan_in_fan_out=base.config.model_type == "gpt2",  # GPT-2 stores its layers transposed
     )
     with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers renames
+        warnings.simplefilter("ignore", FutureWarning)  # peft still uses an old name
         torch.manual_seed(seed)
         return get_peft_model(base, adapter)
 
 
-def whole_model(policy):
-    """The policy as a plain model of transformers; an adapter is added into a copy of the weights.
+def whole_model(policy: Model) -> Model:
+    """Return the policy as a plain transformers model, which loads without peft.
 
-    So what is saved loads without peft. The copy is fp32: in bf16 most of what a small adapter adds
+    An adapter is merged into an fp32 copy of the weights. In bf16 most of a small adapter's changes
     would be rounded away, as `optimizer.MasterAdamW` explains.
     """
     if not hasattr(policy, "merge_and_unload"):

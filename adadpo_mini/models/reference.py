@@ -1,4 +1,4 @@
-"""Batches of pairs with what the reference thinks of them, computed once."""
+"""Batches of pairs with their log-probs under the reference, which are computed only once."""
 
 import json
 import platform
@@ -12,7 +12,8 @@ from torch import Tensor
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.system.cache import code_key, digest, keep_tensors, kept_tensors
 from adadpo_mini.tokens.batch import PairBatch, TokenizedPair, make_batch
-from adadpo_mini.tokens.tokenized import TokenTable
+from adadpo_mini.tokens.table import TokenTable
+from adadpo_mini.types import Model
 
 SCORING = ("logprobs", "models/reference", "models/shared_prompt", "models/load", "tokens/batch")
 Logps = Callable[[object, Tensor, Tensor], Tensor]
@@ -31,7 +32,7 @@ class ScoredBatch:
         return len(self.ref_chosen_logps)
 
     def parts(self, size: int | None) -> Iterator["ScoredBatch"]:
-        """The batch in parts of at most `size` pairs; whole if that is None."""
+        """Yield the batch in parts of at most `size` pairs; None means in one part."""
         if size is None or size >= len(self):
             yield self
             return
@@ -42,7 +43,7 @@ class ScoredBatch:
 
 
 def take_pairs(rows: PairBatch, here: slice) -> PairBatch:
-    """Some pairs of a batch, without the padding that only the others needed."""
+    """Return some pairs of a batch, without the padding that only the others needed."""
     ids, mask = (
         torch.cat([side[here] for side in both.chunk(2)])
         for both in (rows.input_ids, rows.completion_mask)
@@ -53,24 +54,24 @@ def take_pairs(rows: PairBatch, here: slice) -> PairBatch:
 
 
 class ScoredPairs:
-    """Tokenised pairs whose log-probs under the reference are computed once, when first asked for.
+    """Tokenised pairs whose log-probs under the reference are computed once, at first use.
 
-    A pair is scored together with the batch in which it is first trained on. So an untrained
-    policy's log-probs equal the reference's to the last bit, whatever the machine's matrix
-    kernels do with batches of different shapes, and u = 0 and ρ = 1 hold exactly at step 0.
+    A pair is scored in the batch in which it is first trained on. So an untrained policy's
+    log-probs equal the reference's to the last bit, whatever the machine's matrix kernels do with
+    batches of different shapes, and u = 0 and ρ = 1 hold exactly at step 0.
 
     Args:
         logps, pairs_at_once: as for the trainers that will train on the pairs.
-        known: scores from an earlier run, shape (2, pairs), NaN where there are none.
+        known: scores from an earlier run, shape (2, pairs), NaN if unknown.
 
     Attributes:
         scores: log-probs of chosen and rejected under the reference, shape (2, pairs), nats; NaN
-            where nobody has asked yet.
+            for pairs that were never in a batch.
     """
 
     def __init__(
         self,
-        reference,
+        reference: Model,
         pairs: Sequence[TokenizedPair],
         *,
         logps: Logps = completion_logps,
@@ -88,7 +89,7 @@ class ScoredPairs:
 
     @torch.no_grad()
     def batch(self, indices: Sequence[int]) -> ScoredBatch:
-        """The pairs at these indices, as a batch on the reference's device."""
+        """Return the pairs at these indices, as a batch on the reference's device."""
         device = self._reference.device
         rows = make_batch([self.pairs[i] for i in indices]).to(device)
         known = self.scores[:, indices]
@@ -99,7 +100,7 @@ class ScoredPairs:
         return ScoredBatch(rows, chosen, rejected)
 
     def _score(self, batch: ScoredBatch) -> Tensor:
-        """Log-probs under the reference, shape (2, B)."""
+        """Return log-probs under the reference, shape (2, B), nats."""
         scored = [
             self._logps(self._reference, part.rows.input_ids, part.rows.completion_mask)
             for part in batch.parts(self._pairs_at_once)
@@ -113,13 +114,13 @@ class RefScores:
     Args:
         pairs: the tokenised pairs.
         reference: the model.
-        **how: whatever else the last bit of a score depends on, by name, such as the batch size.
+        **how: everything else that the last bit of a score depends on, such as the batch size.
 
     Attributes:
-        name: a digest of all of these, of the machine and of the libraries.
+        name: a digest of the arguments, the machine, the libraries and our code.
     """
 
-    def __init__(self, pairs: Sequence[TokenizedPair], reference, **how) -> None:
+    def __init__(self, pairs: Sequence[TokenizedPair], reference: Model, **how: object) -> None:
         import transformers
 
         tokens = pairs if isinstance(pairs, TokenTable) else TokenTable.of(pairs)
@@ -130,12 +131,15 @@ class RefScores:
         self._shape = (2, len(tokens))
 
     def load(self) -> Tensor | None:
-        """What is known: chosen and rejected, shape (2, pairs), nats, NaN where it is not."""
+        """Return the known log-probs of chosen and rejected, shape (2, pairs), nats, else NaN.
+
+        None if nothing is known.
+        """
         found = kept_tensors(self.name, self._fits)
         return found and found["scores"]
 
     def save(self, scores: Tensor) -> None:
-        """Keep scores of this shape, and what was known besides."""
+        """Keep these scores, shape (2, pairs), NaN if unknown, and fill gaps from earlier ones."""
         scores = scores.detach().float().cpu()
         known = self.load()
         if known is not None:
@@ -147,8 +151,8 @@ class RefScores:
         return scores.shape == self._shape and scores.dtype == torch.float32
 
 
-def model_key(model) -> str:
-    """A digest of a model: its configuration, weights, their types, and the device they are on."""
+def model_key(model: Model) -> str:
+    """Return a digest of a model: configuration, attention, weights, their types and device."""
     where_from = ("_name_or_path", "transformers_version")
     own = {k: v for k, v in model.config.to_dict().items() if k not in where_from}
     attention = getattr(model.config, "_attn_implementation", None)

@@ -1,17 +1,17 @@
-"""A fast path: chosen and rejected in one row, so that their prompt is read once.
+"""A fast path: chosen and rejected share one row, so that their prompt is read once.
 
-Nobody needs this page to understand DPO: `shared_logps` gives what `logprobs.completion_logps`
-gives, with less work. A plain batch has two rows for a pair,
+You do not need this file to understand DPO: `shared_logps` returns what `logprobs.completion_logps`
+returns, with less work. A plain batch has two rows per pair,
 
     prompt chosen              prompt rejected
 
-and here it is one, in which the rejected's tokens do not see the chosen's and count their positions
-from the end of the prompt:
+and this one has one. The tokens of the rejected do not see those of the chosen, and their positions
+start at the end of the prompt:
 
     prompt chosen rejected     positions 0 … P−1, P … P+|y_w|−1, P … P+|y_l|−1
 
-Besides, the scores of the vocabulary, which for a large one are a good part of all work, are
-computed where a completion's token is predicted and nowhere else.
+In addition, the logits, which take much of the time if the vocabulary is large, are computed only
+at the positions that predict a completion's token.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.types import Model
 
 MORE_THAN_A_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""What some configurations do to the vocabulary's scores besides one matrix product."""
+"""Configuration fields that change the logits after the output layer's matrix product."""
 
 
 @dataclass(frozen=True)
 class SharedRows:
-    """B pairs as B rows, padded on the right; N completion tokens in all.
+    """B pairs as B rows, padded on the right, with N completion tokens in total.
 
     Attributes:
         input_ids: prompt, chosen, rejected, padding, shape (B, time).
-        position_ids: of the same shape.
-        visible: True where a query (third axis) may look at a key (fourth), (B, 1, time, time).
-        sources: where in the flattened rows each completion token is predicted, shape (N,).
-        targets: the tokens, shape (N,).
-        owners: whose they are, 0 … B−1 for the chosen and B … 2B−1 for the rejected, shape (N,).
-        places: which of its tokens each is, from 0, shape (N,).
+        position_ids: the positions, same shape.
+        visible: True where a query (third axis) may see a key (fourth), (B, 1, time, time).
+        sources: index, in the flattened rows, of the position that predicts each token, shape (N,).
+        targets: the completion tokens, shape (N,).
+        owners: the completion of each token, 0 … B−1 chosen and B … 2B−1 rejected, shape (N,).
+        places: the index of each token within its completion, shape (N,).
     """
 
     input_ids: Tensor
@@ -50,13 +51,13 @@ class SharedRows:
 
 
 def share_prompts(input_ids: Tensor, completion_mask: Tensor) -> SharedRows:
-    """Lay the 2B rows of a `PairBatch`, chosen first, out as B.
+    """Convert the 2B rows of a `PairBatch`, chosen first, to B shared rows.
 
     >>> ids = torch.tensor([[7, 1, 2], [7, 3, 0]])  # prompt 7, chosen 1 2, rejected 3
     >>> rows = share_prompts(ids, torch.tensor([[0, 1, 1], [0, 1, 0]]))
     >>> rows.input_ids.tolist(), rows.position_ids.tolist()
     ([[7, 1, 2, 3]], [[0, 1, 2, 1]])
-    >>> rows.sources.tolist()  # 1 and 3 are both predicted at the prompt's end
+    >>> rows.sources.tolist()  # the end of the prompt predicts both 1 and 3
     [0, 1, 0]
     """
     (w_ids, l_ids), (w_mask, l_mask) = input_ids.chunk(2), completion_mask.chunk(2)
@@ -66,7 +67,7 @@ def share_prompts(input_ids: Tensor, completion_mask: Tensor) -> SharedRows:
     column = torch.arange(int(l_end.max()), device=input_ids.device).expand(len(w_ids), -1)
     is_rejected = column >= w_end
     position = torch.where(is_rejected, column - w_end + prompt, column)
-    # What lies beyond a row is padding, whatever its token; its position must exist, though.
+    # Positions beyond the end of a row are padding, but must still be valid indices.
     position = position.clamp(max=input_ids.shape[1] - 1)
     ids = torch.where(is_rejected, l_ids.gather(1, position), w_ids.gather(1, position))
 
@@ -88,13 +89,13 @@ def share_prompts(input_ids: Tensor, completion_mask: Tensor) -> SharedRows:
     )
 
 
-def shared_logps(model, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-    """What `completion_logps` returns for the rows of a `PairBatch`, computed as described above.
+def shared_logps(model: Model, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
+    """Return the same as `completion_logps` for the rows of a `PairBatch`, with shared prompts.
 
-    Only for models that pass `can_share_prompts`.
+    Only valid for models that pass `can_share_prompts`.
     """
     rows = share_prompts(input_ids, completion_mask)
-    # Added to the attention scores: the form that all implementations of attention take.
+    # An additive mask, which every implementation of attention accepts.
     mask = torch.zeros(rows.visible.shape, dtype=model.dtype, device=input_ids.device)
     mask = mask.masked_fill(~rows.visible, torch.finfo(model.dtype).min)
     hidden = model.get_decoder()(
@@ -106,22 +107,21 @@ def shared_logps(model, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
     scores = model.get_output_embeddings()(hidden.flatten(0, 1)[rows.sources])
     if scores.dtype != torch.float64:
         scores = scores.float()
-    # What `logprobs.token_logps` computes, in one pass over the scores.
+    # The same as `logprobs.token_logps`, in one pass over the logits.
     logps = -F.cross_entropy(scores, rows.targets, reduction="none")
     table = logps.new_zeros(len(input_ids), int(rows.places.max()) + 1)
-    # Not index_add: its sums differ from run to run on a GPU.
+    # Not index_add, whose sums differ from run to run on a GPU.
     return table.index_put((rows.owners, rows.places), logps).sum(dim=1)
 
 
 @torch.no_grad()
-def can_share_prompts(model, input_ids: Tensor, completion_mask: Tensor) -> bool:
-    """Whether both ways agree on this batch, which should hold the longest pair there is.
+def can_share_prompts(model: Model, input_ids: Tensor, completion_mask: Tensor) -> bool:
+    """Return whether both ways agree on this batch, which should contain the longest pair.
 
-    Some architectures take no such mask (ALiBi, recurrent ones, a sliding window shorter than the
-    row), some do more between hidden state and score than one product (soft-capping, scaling).
-    Trying is the only test that knows them all. In bf16 two ways of computing the same differ by
-    about 0.03 nats a token, which a wrong way may not exceed by much; so what is known is asked
-    first.
+    Some architectures do not support such a mask (ALiBi, recurrent models, a sliding window shorter
+    than the row); others process the logits further (soft-capping, scaling). Only a trial covers
+    them all. In bf16, however, correct results also differ by about 0.03 nats per token, and wrong
+    ones sometimes by little more, so the configuration is checked first.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or input_ids.shape[1]
@@ -130,7 +130,7 @@ def can_share_prompts(model, input_ids: Tensor, completion_mask: Tensor) -> bool
     plain = completion_logps(model, input_ids, completion_mask)
     try:
         shared = shared_logps(model, input_ids, completion_mask)
-    except Exception:  # whatever an architecture that was not made for this may raise
+    except Exception:  # an unsupported architecture can raise anything
         return False
-    off = (plain - shared).abs() / completion_mask.sum(dim=1)  # nats a token
+    off = (plain - shared).abs() / completion_mask.sum(dim=1)  # nats per token
     return bool(off.mean() < 5e-2 if model.dtype == torch.bfloat16 else off.max() < 1e-4)

@@ -1,4 +1,4 @@
-"""What a race needs to go on, after a kill or a reboot, as if nothing had happened."""
+"""The state of training: everything that a race needs to resume with identical numbers."""
 
 import json
 from collections.abc import Mapping
@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.types import Model
 
 NUMBERS = "numbers"
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Weights, AdamW's moments and counters, all to the last bit.
+    """Weights, AdamW's moments, and counters, without any rounding.
 
     Attributes:
-        tensors: by name; those of a method begin with its name and a slash.
-        numbers: counters and such, by names of the same form.
+        tensors: tensors by name. The names of a method's tensors begin with its name and a slash.
+        numbers: counters by name, in the same form.
     """
 
     tensors: Mapping[str, Tensor]
@@ -27,7 +28,7 @@ class TrainingState:
 
     @classmethod
     def join(cls, parts: Mapping[str, "TrainingState"]) -> "TrainingState":
-        """Several states in one, each under its name.
+        """Combine several states, each under its name.
 
         >>> one = TrainingState({"w": torch.zeros(1)}, {"steps": 3})
         >>> TrainingState.join({"dpo": one}).numbers
@@ -39,7 +40,7 @@ class TrainingState:
         )
 
     def part(self, name: str) -> "TrainingState":
-        """What `join` was given under this name."""
+        """Return the state that `join` stored under a name."""
         head = f"{name}/"
         return TrainingState(
             {key.removeprefix(head): t for key, t in self.tensors.items() if key.startswith(head)},
@@ -48,11 +49,11 @@ class TrainingState:
 
     @property
     def num_bytes(self) -> int:
-        """How much of a disk it takes."""
+        """The size on disk, in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def save(self, file: Path) -> None:
-        """Write it as safetensors, the numbers in its header."""
+        """Write the state as a safetensors file, with the numbers in its header."""
         from safetensors.torch import save_file
 
         tensors = {name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}
@@ -60,7 +61,7 @@ class TrainingState:
 
     @classmethod
     def load(cls, file: Path) -> "TrainingState":
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             InputError: the file is damaged.
@@ -73,22 +74,22 @@ class TrainingState:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{file}: is damaged ({error}); delete it, and the run starts again at step 0."
+                f"{file}: is damaged ({error}); delete it to restart the run at step 0."
             ) from error
         return cls(tensors, numbers)
 
 
-def trained_weights(model) -> dict[str, Tensor]:
-    """The weights of a model that training changes, by name: of an adapter, only its own."""
+def trained_weights(model: Model) -> dict[str, Tensor]:
+    """Return the weights that training changes, by name; with LoRA, only those of the adapter."""
     return {f"weights/{n}": p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
-def restore_weights(model, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model the weights of `trained_weights`.
+def restore_weights(model: Model, tensors: Mapping[str, Tensor]) -> None:
+    """Load the weights that `trained_weights` returned.
 
     Raises:
-        InputError: they are those of another model.
+        InputError: the weights belong to another model.
     """
     for name, weight in model.named_parameters():
         if weight.requires_grad:
@@ -96,25 +97,25 @@ def restore_weights(model, tensors: Mapping[str, Tensor]) -> None:
 
 
 def copy_into(target: Tensor, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Copy the tensor of that name into another of the same shape.
+    """Copy the tensor with this name into a target of the same shape.
 
     Raises:
-        InputError: there is no such tensor, or it has another shape.
+        InputError: the tensor does not exist or has a different shape.
     """
     found = tensors.get(name)
     if found is None or found.shape != target.shape:
-        raise InputError(f"the kept state does not fit the model ({name}); race again.")
+        raise InputError(f"the saved state does not fit the model ({name}); race again.")
     target.copy_(found)
 
 
 def adamw_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's moments and step counts, by number of the weight."""
+    """Return AdamW's moments and step counts, by index of the weight."""
     kept = optimizer.state_dict()["state"]
     return {f"adamw/{i}/{key}": value for i, own in kept.items() for key, value in own.items()}
 
 
 def restore_adamw(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give AdamW the moments of `adamw_state`."""
+    """Load the tensors that `adamw_state` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("adamw/"):

@@ -1,7 +1,8 @@
-"""Preference pairs: found, read, checked and parted.
+"""Preference pairs: find, read, check and split them.
 
-Read `load.py` first. `rows.py` and `conversations.py` make a row into a pair, `screening.py` drops
-what cannot be used, `readers.py` and `hub.py` read files and data sets.
+Read `load.py` first. `rows.py` and `conversations.py` turn a row into a pair, `screening.py` drops
+rows that cannot be used, `sources.py`, `readers.py` and `hub.py` open and read what is given, and
+`on_disk.py` keeps large data out of memory.
 """
 
 from adadpo_mini.pairs.load import (

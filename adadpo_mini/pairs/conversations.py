@@ -1,4 +1,4 @@
-r"""Conversations: lists of messages, or texts such as "\n\nHuman: Why?\n\nAssistant:"."""
+r"""Conversations: lists of messages, or text such as "\n\nHuman: Why?\n\nAssistant:"."""
 
 import re
 from typing import TypedDict
@@ -14,7 +14,7 @@ class Message(TypedDict):
 
 
 def is_conversation(value: object) -> bool:
-    """Whether this is a list of messages, one at least."""
+    """Return whether this is a list of at least one message."""
     return isinstance(value, list) and bool(value) and all(map(_is_message, value))
 
 
@@ -23,12 +23,12 @@ def _is_message(item: object) -> bool:
 
 
 def plain(conversation: list) -> list[Message]:
-    """The messages without what else they may hold."""
+    """Return the messages with role and content only."""
     return [Message(role=item["role"], content=item["content"]) for item in conversation]
 
 
 def shared_head(chosen: list[Message], rejected: list[Message]) -> list[Message]:
-    """The messages that both begin with; each side keeps its last one, even if they are equal."""
+    """Return the messages that both begin with, without the last message of either side."""
     common, most = 0, min(len(chosen), len(rejected)) - 1
     while common < most and chosen[common] == rejected[common]:
         common += 1
@@ -36,7 +36,7 @@ def shared_head(chosen: list[Message], rejected: list[Message]) -> list[Message]
 
 
 def join(some: list[Message], more: list[Message]) -> list[Message]:
-    """One conversation of two, where what the first ends and the second begins with stands once.
+    """Join two conversations; messages that end the first and begin the second appear once.
 
     >>> system, ask = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}
     >>> join([system], [system, ask]) == join([system, ask], [ask]) == [system, ask]
@@ -47,10 +47,10 @@ def join(some: list[Message], more: list[Message]) -> list[Message]:
 
 
 def dialogue_of(prompt: str) -> list[Message]:
-    r"""The messages of a prompt in the form of Anthropic's HH; none if it has another form.
+    r"""Return the messages of a prompt in the form of Anthropic's HH, or none if it is not.
 
-    Two turns of one speaker in a row, of which HH has a few, are made one: many a chat template
-    refuses them.
+    Two turns in a row by one speaker, of which HH has a few, become one message, because many chat
+    templates reject them.
 
     >>> dialogue_of("\n\nHuman: Why?\n\nAssistant:")
     [{'role': 'user', 'content': 'Why?'}]
@@ -65,16 +65,18 @@ def dialogue_of(prompt: str) -> list[Message]:
             turns.append(Message(role=role, content=said.strip()))
     if head or len(turns) < 2 or turns[0]["role"] != "user" or rest[-2] != "Assistant":
         return []
-    if turns[-1] != Message(role="assistant", content=""):  # the answer has begun already
+    if turns[-1] != Message(
+        role="assistant", content=""
+    ):  # the prompt contains the beginning of the answer
         return []
     return turns[:-1]
 
 
 def answer_text(prompt: str, answer: str) -> str:
-    r"""The answer as a message of its own.
+    r"""Return the answer as the content of a message.
 
-    What follows "Assistant:" begins with a space, which belongs to that notation and not to what
-    is said; a chat template sets off an answer in its own way.
+    After "Assistant:", an answer begins with a space that is part of HH's notation, not of the
+    answer: it is removed, because a chat template has its own separators.
 
     >>> answer_text("\n\nHuman: Why?\n\nAssistant:", " Because."), answer_text("Why?", " So.")
     ('Because.', ' So.')

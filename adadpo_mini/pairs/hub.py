@@ -1,4 +1,4 @@
-"""Data sets of the `datasets` library: a folder it saved, or a name on the hub."""
+"""Open data sets of the `datasets` library: a folder it saved, or a name on the hub."""
 
 import logging
 import os.path
@@ -14,7 +14,7 @@ from adadpo_mini.pairs.readers import not_read
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-# What data sets call their splits: UltraFeedback's pairs are in "train_prefs", for instance.
+# Names of splits in public data sets: UltraFeedback's pairs are in "train_prefs", for example.
 TRAIN = ("train", "train_prefs")
 TEST = ("test", "test_prefs", "validation", "validation_prefs", "valid", "val", "dev", "eval")
 HUB_NAME = re.compile(
@@ -25,13 +25,14 @@ FILE_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt"
 
 
 def is_saved_dataset(path: Path) -> bool:
-    """Whether `save_to_disk` wrote this folder."""
+    """Return whether `save_to_disk` wrote this folder."""
     return any(os.path.isfile(path / name) for name in ("state.json", "dataset_dict.json"))  # noqa: PTH113
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether this could be the name of a data set on the hub: owner/name, owner/name:config,
-    owner/name@revision.
+    """Return whether this could be the name of a data set on the hub.
+
+    The forms are owner/name, owner/name:config and owner/name@revision.
 
     >>> is_hub_name("Anthropic/hh-rlhf"), is_hub_name("data/pairs.jsonl"), is_hub_name("./a")
     (True, False, False)
@@ -42,7 +43,7 @@ def is_hub_name(name: str) -> bool:
 
 
 def open_saved(path: Path) -> "Dataset | DatasetDict":
-    """The data set in a folder that `save_to_disk` wrote, memory-mapped.
+    """Return the data set in a folder written by `save_to_disk`, memory-mapped.
 
     Raises:
         InputError: the folder is damaged.
@@ -51,32 +52,32 @@ def open_saved(path: Path) -> "Dataset | DatasetDict":
 
     try:
         return datasets.load_from_disk(str(path))
-    except Exception as error:  # whatever the library meets in files that it did not write so
+    except Exception as error:  # the library raises many kinds on a damaged file
         raise not_read(str(path), error) from error
 
 
 def open_hub(source: str) -> tuple["DatasetDict", str]:
-    """A data set on the hub, and a sentence to tell if it is not from there: what the copy on this
-    machine lacks, because only a part was ever fetched, is nowhere to be seen in it.
+    """Return a data set on the hub, and a note for the user if it was read from the local copy.
 
-    The hub is asked first. The copy is taken if the hub is not to be asked or does not answer. No
-    code that comes with a data set is run.
+    The hub is asked first; the local copy is read if HF_HUB_OFFLINE is set or the hub does not
+    answer. The note is needed because nothing in a local copy shows that parts of it were never
+    downloaded. Code that comes with a data set is never run.
 
     Raises:
-        InputError: it cannot be had, or has no such configuration.
+        InputError: the data set is not available, or has no such configuration.
     """
     import datasets
 
-    for library in ("huggingface_hub", "datasets"):  # their retries and which copy they take
+    for library in ("huggingface_hub", "datasets"):  # they log retries and which copy they read
         logging.getLogger(library).setLevel(logging.ERROR)
     name, config, revision = HUB_NAME.fullmatch(source).group("name", "config", "revision")
     found = None if is_offline() else _commit(name, revision)
     try:
         if found is None:
-            why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub did not give it"
+            why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub did not provide it"
             return _open_copy(name, config, revision), (
-                f"{source}: read from the copy on this machine, since {why}; whether it is whole "
-                "and the newest was not checked."
+                f"{source}: read from the local copy, because {why}; it may be incomplete or "
+                "outdated."
             )
         return datasets.load_dataset(name, config, revision=found), ""
     except Exception as error:  # the library's own, the network's, the file system's
@@ -89,18 +90,18 @@ def open_hub(source: str) -> tuple["DatasetDict", str]:
 
 
 def _commit(name: str, revision: str | None) -> str | None:
-    """The commit that a revision is on the hub; None if the hub does not say."""
+    """Return the commit of a revision on the hub, or None if the hub does not answer."""
     from huggingface_hub import HfApi
 
     try:
         return HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT).sha
-    except Exception:  # no network, no such data set, or not for this user: a copy may be here
+    except Exception:  # no network, no such data set, or no access: there may be a copy
         return None
 
 
 def _open_copy(name: str, config: str | None, revision: str | None) -> "DatasetDict":
-    """The data set from the hub's cache on this machine or, failing that, from what `datasets` made
-    of it for its own cache."""
+    """Return the data set from the hub's cache on this machine or, failing that, from the Arrow
+    files that `datasets` made from it in its own cache."""
     import datasets
     from huggingface_hub import snapshot_download
 
@@ -110,7 +111,7 @@ def _open_copy(name: str, config: str | None, revision: str | None) -> "DatasetD
                 name, repo_type="dataset", revision=revision, local_files_only=True
             )
             return datasets.load_dataset(copy, config)
-    except Exception as error:  # there is no copy, or other files than these were copied
+    except Exception as error:  # there is no copy, or it lacks the files of this configuration
         if _is_about_configurations(error):
             raise
     return datasets.load_dataset(name, config, revision=revision)
@@ -134,7 +135,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def choose_split(names: Iterable[str], split: str) -> str | None:
-    """Which of a data set's splits is meant by "train", "test" or a name of its own.
+    """Return which of a data set's splits is meant by "train", "test" or a split's own name.
 
     >>> choose_split(["train_prefs", "test_prefs", "train_sft"], "test")
     'test_prefs'

@@ -1,8 +1,8 @@
-"""One row of preference data, in any of TRL's forms, made into a `Pair`; or why it is none."""
+"""Turn a row of preference data, in any of TRL's forms, into a `Pair`, or say why it is not one."""
 
 from typing import NotRequired, TypedDict
 
-from adadpo_mini.errors import InputError
+from adadpo_mini.errors import InputError, shown
 from adadpo_mini.pairs.conversations import (
     TURN,
     Message,
@@ -21,9 +21,8 @@ SEVERAL_TURNS = "with an answer of several turns"
 class Pair(TypedDict):
     """One preference: after `prompt`, `chosen` was preferred to `rejected`.
 
-    Where the data hold conversations, as messages or in the form of Anthropic's HH, `messages`
-    keeps the prompt's, so that a chat template can be applied to them; `prompt` is their text all
-    the same.
+    If the data contains conversations, as messages or in the form of Anthropic's HH, `messages` are
+    the prompt's, for a chat template to be applied to, and `prompt` is their text.
     """
 
     prompt: str
@@ -33,10 +32,10 @@ class Pair(TypedDict):
 
 
 class UnusableRow(InputError):
-    """A row that could be left out without harm to the others.
+    """Raised for a row that can be left out without affecting the others.
 
     Attributes:
-        reason: what is wrong in a few words, the same for all rows with that fault.
+        reason: what is wrong, in the same few words for all rows with that fault.
     """
 
     def __init__(self, sentence: str, reason: str) -> None:
@@ -44,32 +43,19 @@ class UnusableRow(InputError):
         self.reason = reason
 
 
-def shown(value: object, most: int = 60) -> str:
-    """A value as a message shows it: in one line, cut off, and whatever it is.
-
-    >>> shown(["a", "b"]), shown("x" * 99, 8), shown(10**9999)
-    ("['a', 'b']", "'xxxxxx…", 'an int')
-    """
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # an integer of too many digits, a list too deep, an object of a user's own
-        return f"an {name}" if (name := type(value).__name__)[0] in "aeiou" else f"a {name}"
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def read_row(where: str, row: object) -> Pair:
-    """The pair that a row stands for; columns that it does not need are ignored.
+    """Return the pair in a row; columns that are not part of it are ignored.
 
     Args:
-        where: how to call the row, should it be faulty.
-        row: TRL's explicit-prompt form; its implicit one, where what both sides begin with is the
-            prompt; or its conversational one, where a side is a list of {"role", "content"}, with
-            the prompt in a list or a text of its own, at the head of both sides, or both.
+        where: what messages call the row.
+        row: TRL's explicit-prompt form; its implicit form, in which the prompt is what both sides
+            begin with; or its conversational form, in which a side is a list of {"role",
+            "content"} and the prompt is a separate list or text, the head of both sides, or both.
 
     Raises:
-        UnusableRow: a side is empty, no text or more than one answer, or there is no preference or
-            no prompt.
-        InputError: the row is no object with the fields chosen and rejected.
+        UnusableRow: a side is empty, not text, or more than one answer; or the row has no
+            preference or no prompt.
+        InputError: the row is not an object with the fields chosen and rejected.
 
     >>> read_row("row 1", {"chosen": "Sky? Blue.", "rejected": "Sky? Red."})
     {'prompt': 'Sky? ', 'chosen': 'Blue.', 'rejected': 'Red.'}
@@ -77,7 +63,7 @@ def read_row(where: str, row: object) -> Pair:
     if not isinstance(row, dict):
         raise InputError(
             f"{where}: expected an object with chosen and rejected, got {shown(row)}; write the "
-            "pair as one."
+            "pair as an object."
         )
     for field in SIDES:
         if field not in row:
@@ -97,23 +83,23 @@ def read_row(where: str, row: object) -> Pair:
 
 
 def _check_one_answer(where: str, side: str, value: object) -> None:
-    """What the user says next is no part of an answer: a model would learn to say it itself."""
+    """Refuse sides that include the user's next turn: a model would learn to write it itself."""
     if not is_conversation(value):
         return
     if len(value) > 1:
         raise _several_turns(where, side)
     if (role := value[0]["role"]) != "assistant":
         raise UnusableRow(
-            f"{where}: the last message of {side} is of the role {shown(role)}; give it an answer "
-            "of the assistant's or drop the pair.",
+            f"{where}: the last message of {side} has the role {shown(role)}; end it with an "
+            "assistant message or drop the pair.",
             "with an answer that is not the assistant's",
         )
 
 
 def _several_turns(where: str, side: str) -> UnusableRow:
     return UnusableRow(
-        f"{where}: {side} has several turns after what both sides share; leave one answer or drop "
-        "the pair.",
+        f"{where}: {side} has several turns after the shared prompt; keep one answer or drop the "
+        "pair.",
         SEVERAL_TURNS,
     )
 
@@ -122,7 +108,7 @@ def _check_texts(where: str, fields: dict[str, str], messages: list[Message]) ->
     for name, text in fields.items():
         if not text.strip():
             raise UnusableRow(
-                f"{where}: {name} is empty; give it some text or drop the pair.",
+                f"{where}: {name} is empty; add text or drop the pair.",
                 "with an empty side",
             )
     roles = {"a role": "".join(message["role"] for message in messages)}
@@ -131,7 +117,7 @@ def _check_texts(where: str, fields: dict[str, str], messages: list[Message]) ->
             text.encode()
         except UnicodeEncodeError as error:
             raise UnusableRow(
-                f"{where}: {name} has half a character (a lone surrogate such as \\ud83d); mend it "
+                f"{where}: {name} has half a character (a lone surrogate such as \\ud83d); fix it "
                 "or drop the pair.",
                 "with half a character",
             ) from error
@@ -143,8 +129,10 @@ def _check_texts(where: str, fields: dict[str, str], messages: list[Message]) ->
 
 
 def _as_text(where: str, name: str, value: object) -> str:
-    """A string as it is; a conversation as its messages' contents, each prompt message ended by
-    a line break."""
+    """Return a string unchanged, and a conversation as its messages' contents, one per line.
+
+    The text of a prompt ends with a line break.
+    """
     if isinstance(value, str):
         return value
     if is_conversation(value):
@@ -153,15 +141,15 @@ def _as_text(where: str, name: str, value: object) -> str:
     raise UnusableRow(
         f"{where}: {name} is not text but {type(value).__name__}; "
         "make it a string (or a list of messages with role and content).",
-        "with an empty side" if value is None else "with a side that is no text",
+        "with an empty side" if value is None else "with a side that is not text",
     )
 
 
 def _part_messages(row: dict) -> tuple[dict, list[Message]]:
-    """A row whose sides hold the answers alone, and the prompt's messages, if there are any.
+    """Return the row with the answers alone in its sides, and the prompt's messages, if any.
 
-    The prompt's messages may be given, or stand at the head of both sides, as in trl-lib's data
-    sets, or a part in either; in UltraFeedback the last of them is the text `prompt` as well.
+    The prompt's messages may be a field, or the head of both sides, as in trl-lib's data sets, or
+    partly each. In UltraFeedback the text `prompt` repeats the last of them.
     """
     prompt, messages, beside = row.get("prompt"), [], row.get("messages")
     if is_conversation(prompt):
@@ -183,10 +171,10 @@ def _part_messages(row: dict) -> tuple[dict, list[Message]]:
 
 
 def _split_off_prompt(where: str, chosen: str, rejected: str) -> dict[str, str]:
-    """The implicit-prompt form: what both texts begin with is the prompt.
+    """Split the implicit-prompt form, in which the prompt is what both texts begin with.
 
-    In Anthropic's HH format it ends with the last shared "Assistant:"; elsewhere with the last
-    shared line break or, failing that, space.
+    In Anthropic's HH format the prompt ends with the last shared "Assistant:"; elsewhere with the
+    last shared line break or, if there is none, space.
     """
     shared = _common_beginning(chosen, rejected)
     for mark in ("\n\nAssistant:", "\n", " "):
@@ -194,14 +182,14 @@ def _split_off_prompt(where: str, chosen: str, rejected: str) -> dict[str, str]:
             cut = shared.rindex(mark) + len(mark)
             return {"prompt": shared[:cut], "chosen": chosen[cut:], "rejected": rejected[cut:]}
     raise UnusableRow(
-        f"{where}: the field 'prompt' is missing and chosen and rejected share no beginning that "
-        "could be one; add the prompt.",
+        f"{where}: the field 'prompt' is missing, and chosen and rejected do not begin with a "
+        "shared prompt; add the prompt.",
         "without a prompt",
     )
 
 
 def _common_beginning(some: str, other: str) -> str:
-    """By halving, since comparing character by character takes most of the time on long texts."""
+    """Search by halving: comparing character by character is slow on long texts."""
     least, most = 0, min(len(some), len(other))
     while least < most:
         middle = (least + most + 1) // 2

@@ -1,4 +1,4 @@
-"""Which rows of a data set are used, and an account of those that are not."""
+"""Decide which rows of a data set are used, and count those that are not."""
 
 import hashlib
 from collections.abc import Mapping, Set
@@ -15,17 +15,17 @@ CONTRADICTORY = "contradictory"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the rows of a data set.
+    """How many rows of a data set were kept, and why the others were not.
 
     Attributes:
         source: the name of the file or data set.
-        rows: how many there were.
-        kept: how many became a pair.
-        dropped: how many did not, by the reason.
-        first: where each of these reasons, and the first contradiction, was met first.
-        contradictory: pairs that are kept although an earlier one prefers the opposite.
-        strict: whether a faulty row is an error, and not dropped.
-        note: a sentence on where the rows are from, if there is something to know about that.
+        rows: the number of rows.
+        kept: the number of rows that became a pair.
+        dropped: the number of other rows, by reason.
+        first: the first place of each reason, and of a contradiction.
+        contradictory: the number of kept pairs whose opposite is an earlier pair.
+        strict: whether a faulty row is an error instead of being dropped.
+        note: a sentence about where the rows are from, if it matters.
     """
 
     source: str
@@ -39,7 +39,7 @@ class LoadReport:
 
     @property
     def text(self) -> str:
-        """All of it but the note, in one sentence.
+        """The report in one sentence, without the note.
 
         >>> print(LoadReport("a.csv", 9, 8, {"without a prompt": 1}, {}, 2).text)
         a.csv: 8 of 9 rows kept; dropped 1 without a prompt; 2 contradict an earlier pair and are
@@ -59,7 +59,7 @@ class LoadReport:
         return "; ".join(parts) + "."
 
     def without(self, count: int, reason: str, where: str) -> "LoadReport":
-        """The account after `count` more pairs were dropped, the first of them from `where`."""
+        """Return the report after `count` more pairs were dropped, the first at `where`."""
         return replace(
             self,
             kept=self.kept - count,
@@ -73,11 +73,12 @@ class LoadReport:
 
 
 def loading_note(train: LoadReport | None, held_out: LoadReport | None) -> str | None:
-    """What is worth telling of the rows trained on and of those held out; None if all were used,
-    none contradict, and there is nothing to know about where they are from.
+    """Return what to tell the user about the rows of both splits.
+
+    None if every row was used, no pair contradicts another, and there is no note.
 
     Args:
-        train, held_out: `report` of both sides, however they were parted.
+        train, held_out: `report` of both splits.
 
     >>> train = LoadReport("a (train)", 9, 9)
     >>> print(loading_note(train, LoadReport("a (test)", 4, 3, {IN_TRAINING: 1})))
@@ -92,26 +93,26 @@ def loading_note(train: LoadReport | None, held_out: LoadReport | None) -> str |
 
 
 def _together(train: LoadReport, held_out: LoadReport) -> LoadReport:
-    """One account of rows that were loaded as one: only what is too long is found after parting."""
+    """Merge the reports of one data set that was split: only `TOO_LONG` is counted afterwards."""
     lost = held_out.dropped.get(TOO_LONG, 0)
-    if not lost or train == held_out:  # equal where they could not be parted, and are the same
+    if not lost or train == held_out:  # equal if both splits are all the pairs
         return train
     return train.without(lost, TOO_LONG, held_out.first[TOO_LONG])
 
 
 class Screen:
-    """Checks rows one by one, and remembers of those before only a digest of each.
+    """Checks rows one by one, and remembers only a digest of each pair.
 
     A pair that repeats an earlier one is dropped: it would count twice, and a copy of it might be
-    held out. One that says the opposite of an earlier one is kept, since people do disagree and
-    noisy labels are a part of real data; it is counted.
+    held out. A pair that prefers the opposite of an earlier one is kept and counted: people do
+    disagree, and noisy labels are part of real data.
 
     Args:
         source: the name of the file or data set.
-        strict: a faulty row is an error; else it is dropped, for nobody can mend a row of a data
-            set that others made.
-        trained: `seen` of the training split, for one that is held out from it: what was trained
-            on says nothing of what was learned, so that such a pair is dropped as well.
+        strict: whether a faulty row is an error; if not, it is dropped, because nobody can fix a
+            row in someone else's data set.
+        trained: `seen` of the training split, if the rows are held out from it: a pair that was
+            trained on cannot measure what was learned, and is dropped.
 
     Attributes:
         seen: the digests of the pairs that were kept.
@@ -126,10 +127,10 @@ class Screen:
         self.seen: set[bytes] = set()
 
     def check(self, where: str, row: object) -> Pair | None:
-        """The row's pair, or None if it is to be left out.
+        """Return the row's pair, or None if the row is dropped.
 
         Raises:
-            InputError: as `read_row`; of the rows that could be left out only if strict.
+            InputError: as `read_row`; an `UnusableRow` only if strict.
         """
         self.rows += 1
         try:
@@ -152,19 +153,19 @@ class Screen:
         return pair
 
     def report(self, note: str = "") -> LoadReport:
-        """The account of all rows so far.
+        """Return the report on all rows so far.
 
         Raises:
-            InputError: there were rows, but none could be used.
+            InputError: there were rows, but none can be used.
         """
         if self.rows and not self.kept:
             if self.first_fault is None:
                 raise InputError(
                     f"{self.source}: all of its {self.rows:,} rows are also in the training split, "
-                    "so nothing is held out; give the training split alone and a part is held out."
+                    "so none is held out; give the training split alone, to have a part held out."
                 )
             raise InputError(
-                f"{self.source}: none of its {self.rows:,} rows can be used; the first fault: "
+                f"{self.source}: none of its {self.rows:,} rows can be used; the first error: "
                 f"{self.first_fault}"
             )
         return LoadReport(
@@ -187,6 +188,6 @@ def _digest(*texts: str) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for text in texts:
         encoded = text.encode()
-        digest.update(len(encoded).to_bytes(8, "little"))  # so that texts cannot run together
+        digest.update(len(encoded).to_bytes(8, "little"))  # or "a", "bc" would equal "ab", "c"
         digest.update(encoded)
     return digest.digest()

@@ -1,20 +1,19 @@
-"""RLHF in miniature, the thing that DPO replaced: a reward model, then a policy gradient.
+"""RLHF in miniature, the method that DPO replaced: a reward model, then a policy gradient.
 
-DPO needs one loss on the pairs. Before it, the same wish (more of what was preferred, not too far
-from the reference) took two stages and three models:
+DPO needs one loss on the pairs. RLHF reaches for the same goal, more of what was preferred but not
+too far from the reference, in two stages with three models:
 
     1. a reward model r(x, y) is fitted to the pairs:  −log σ(r(x, y_w) − r(x, y_l))
-    2. the policy samples answers of its own, and climbs
+    2. the policy samples answers and climbs
            J(θ) = E_{y ~ π_θ}[ r(x, y) − β·(log π_θ(y|x) − log π_ref(y|x)) ]
 
-J's best policy is the one that DPO's loss aims at too (arXiv:2305.18290, section 4), so the two
-can run in one race. What differs: here the policy is corrected on what it writes itself, and
-pays for the writing; DPO only ever sees the texts of the pairs.
+DPO's loss has the same optimal policy as J (arXiv:2305.18290, section 4), so the two can run in one
+race. The difference: RLHF corrects the policy on answers that it samples itself, which takes time;
+DPO sees only the texts of the pairs.
 """
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,6 +32,7 @@ from adadpo_mini.models.state import (
     trained_weights,
 )
 from adadpo_mini.rlhf.policy_gradient import (
+    SampleLoss,
     leave_one_out,
     policy_gradient_loss,
     prompts_of,
@@ -40,58 +40,38 @@ from adadpo_mini.rlhf.policy_gradient import (
 )
 from adadpo_mini.rlhf.reward_model import RewardModel, bradley_terry_loss
 from adadpo_mini.trainer import check_finite, counters, restore_counters
+from adadpo_mini.types import Model, Tokenizer
 
 UNIT_BATCHES = 8  # the unit of the rewards is measured on this many batches of pairs
 
 
-@dataclass(frozen=True)
-class SampleLoss:
-    """The policy gradient on sampled answers; all but `loss` of shape (prompts, samples).
-
-    Attributes:
-        loss: the surrogate, scalar; call `backward()` on it.
-        rewards: the reward model's scores, in units.
-        log_ratios: log π_θ(y|x) − log π_ref(y|x), nats; their mean estimates the KL divergence.
-        returns: rewards − β·log_ratios, what J averages.
-        advantages: returns against those of the other answers to the prompt.
-        num_tokens: in all prompts and answers.
-    """
-
-    loss: Tensor
-    rewards: Tensor
-    log_ratios: Tensor
-    returns: Tensor
-    advantages: Tensor
-    num_tokens: int
-
-
 class RlhfTrainer:
-    """RLHF with the surface of `Trainer`, so that it can run in the same race.
+    """Trains a policy with RLHF; it has the methods of `Trainer`, so it runs in the same race.
 
     Args:
-        model: the policy; it is updated in place and starts equal to the reference.
-        reference: never trained; the reward model starts as its copy.
-        tokenizer: says which token ends an answer.
-        learning_rate: AdamW's, constant, of the policy and of the reward model.
-        beta: β, units of reward (see `fit_reward_model`) that one nat of KL costs.
+        model: the policy. It starts equal to the reference and is updated in place.
+        reference: never trained; the reward model starts as a copy of it.
+        tokenizer: decides which token ends an answer.
+        learning_rate: constant, for AdamW on the policy and on the reward model.
+        beta: β, the price of one nat of KL in units of reward (see `fit_reward_model`).
         seed: of the sampling; nothing else is random.
         max_grad_norm: gradients are scaled down to this norm.
         samples_per_prompt: answers to each prompt in each step, at least 2.
-        max_new_tokens: an answer is cut off after so many tokens and judged as it stands. If left
-            out, the length of the longest completion that the reward model was fitted to.
+        max_new_tokens: answers are cut off after this many tokens and judged as they are. The
+            default is the length of the longest completion that the reward model was fitted to.
         **scoring: how pairs are scored, `logps` and `pairs_at_once`, as for `Trainer`.
 
     Attributes:
-        loss: DPO's, with which the policy is measured on the pairs; nothing here lowers it.
+        loss: DPO's loss, which measures the policy on the pairs. RLHF does not minimise it.
     """
 
     method = "rlhf"
 
     def __init__(
         self,
-        model,
-        reference,
-        tokenizer,
+        model: Model,
+        reference: Model,
+        tokenizer: Tokenizer,
         *,
         learning_rate: float,
         beta: float,
@@ -99,12 +79,12 @@ class RlhfTrainer:
         max_grad_norm: float = 1.0,
         samples_per_prompt: int = 2,
         max_new_tokens: int | None = None,
-        **scoring,
+        **scoring: object,
     ) -> None:
         if samples_per_prompt < 2:
             raise InputError(
-                f"samples_per_prompt must be at least 2, not {samples_per_prompt}: an answer is "
-                "measured against the others to its prompt."
+                f"samples_per_prompt must be at least 2, not {samples_per_prompt}: each answer is "
+                "compared with the others to its prompt."
             )
         self.model, self.reference = model, reference
         self.reward_model = RewardModel(reference)
@@ -122,20 +102,19 @@ class RlhfTrainer:
         self.seconds = 0.0
 
     def prepare(self, batches: Iterable[ScoredBatch]) -> None:
-        """Stage 1 on these batches, unless it was done already."""
+        """Fit the reward model to these batches, unless it is fitted already."""
         if not self.is_fitted:
-            self.fit_reward_model(list(batches))  # scoring the pairs is no cost of RLHF's alone
+            self.fit_reward_model(list(batches))  # the other methods need these scores as well
 
     def fit_reward_model(self, batches: Iterable[ScoredBatch]) -> None:
-        """Stage 1: train the reward model on these batches once, in this order; then freeze it.
+        """Stage 1: train the reward model once on these batches, in this order, then freeze it.
 
-        Bradley and Terry's loss fixes r only up to a constant for each prompt, and on pairs that
-        can be told apart it lets r grow for as long as it is trained. So that β means the same
-        however long that was, scores are given as (r − center)/unit: center is the mean of r over
-        the last batches, unit the root mean square of half a pair's difference, (r_w − r_l)/2.
-        A typical chosen completion then scores about +1, a typical rejected one about −1, and what
-        β was to r itself is β·unit. The unit is 1 at least: a reward model that has learned little
-        is not made to sound sure.
+        The Bradley–Terry loss determines r only up to a constant for each prompt, and if the pairs
+        can be told apart, r grows as long as training goes on. To give β the same meaning however
+        long that was, scores are scaled to (r − center)/unit: center is the mean of r over the last
+        batches, unit the root mean square of half the difference of a pair, (r_w − r_l)/2. A
+        typical chosen completion then scores about +1, a typical rejected one about −1. The unit is
+        at least 1, so a reward model that has learned little does not look certain.
 
         Raises:
             InputError: there are no batches.
@@ -155,7 +134,7 @@ class RlhfTrainer:
             recent = [*recent, rows][-UNIT_BATCHES:]
             longest = max(longest, int(rows.lengths.max()))
         if not recent:
-            raise InputError("the reward model needs at least one batch of pairs to be fitted to.")
+            raise InputError("the reward model needs at least one batch of pairs.")
         self.reward_model.requires_grad_(False)
         pairs = [self.reward_model(r.input_ids, r.completion_mask).view(2, -1) for r in recent]
         chosen, rejected = torch.cat(pairs, dim=1)
@@ -167,30 +146,23 @@ class RlhfTrainer:
 
     @torch.no_grad()
     def score(self, input_ids: Tensor, completion_mask: Tensor) -> Tensor:
-        """Rewards in units, shape (rows,); see `fit_reward_model`."""
+        """Return rewards in units, shape (rows,); see `fit_reward_model`."""
         self._check_fitted()
         return (self.reward_model(input_ids, completion_mask) - self._center) / self._unit
 
     def compute_loss(self, prompts: Sequence[Sequence[int]]) -> SampleLoss:
-        """Answers sampled to the prompts, their returns, and the policy gradient from them.
+        """Sample answers to the prompts and return their policy gradient.
 
-        The same step samples the same answers, however often it is asked.
+        The same step samples the same answers, however often this is called.
         """
         each = [prompt for prompt in prompts for _ in range(self.samples_per_prompt)]
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.steps) % 2**63)
-        rows = sample_completions(
-            self.model,
-            each,
-            end_token=self._end_token,
-            max_new_tokens=self.max_new_tokens,
-            generator=generator,
-        )
+        rows = self._sample(each)
         with torch.no_grad():
             reference_logps = completion_logps(self.reference, *rows)
         logps = completion_logps(self.model, *rows)
 
-        # The four lines that are RLHF. Nothing but log π_θ carries a gradient: the reward came
-        # from sampled text, and text cannot be differentiated.
+        # RLHF is these four lines. Only log π_θ carries a gradient: the reward comes from sampled
+        # text, which cannot be differentiated.
         rewards = self.score(*rows).view(-1, self.samples_per_prompt)
         log_ratios = (logps.detach() - reference_logps).view_as(rewards)
         returns = rewards - self.beta * log_ratios
@@ -200,25 +172,39 @@ class RlhfTrainer:
         num_tokens = sum(map(len, each)) + int(rows[1].sum())
         return SampleLoss(loss, rewards, log_ratios, returns, advantages, num_tokens)
 
-    def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
-        """Measure the policy on the batch's pairs, then train it on answers of its own.
+    def _sample(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Sample answers of the policy; the step and the seed decide the noise."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.steps) % 2**63)
+        try:
+            return sample_completions(
+                self.model,
+                prompts,
+                end_token=self._end_token,
+                max_new_tokens=self.max_new_tokens,
+                generator=generator,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{self.method}: {error}") from error
 
-        The event describes the policy as it was before this update, as `Trainer.step`'s does.
+    def step(self, batch: ScoredBatch, *, update: bool = True) -> Event:
+        """Measure the policy on the batch's pairs, then train it on answers that it samples.
+
+        The event describes the policy before this update, as in `Trainer.step`.
 
         Returns:
-            loss: −J as estimated from the sampled answers, in units of reward: what is being
-                minimised. Not the surrogate, whose value says nothing; and no loss on the pairs.
+            loss: −J estimated from the sampled answers, in units of reward. This is what RLHF
+                minimises; it is neither the surrogate nor a loss on the pairs.
             grad_norm: of the surrogate's gradient, before clipping.
-            num_tokens: tokens of prompts and sampled answers in the updates so far; the reward
-                model's are not counted.
+            num_tokens: tokens of prompts and sampled answers in the updates so far, without those
+                of the reward model.
             rlhf/reward: mean reward of the sampled answers, in units.
             rlhf/kl: their mean log π_θ − log π_ref, nats per answer.
             rlhf/reward_accuracy: share of the batch's pairs that the reward model tells apart.
             rlhf/samples: number of sampled answers.
-            All else as in `trainer.describe`, measured on the pairs as for DPO.
+            Everything else as in `measure.batch.describe`, measured on the pairs as for DPO.
 
         Raises:
-            InputError: the reward model was not fitted.
+            InputError: the reward model is not fitted.
             FloatingPointError: training has diverged; the model was not updated.
         """
         began = time.perf_counter()
@@ -248,9 +234,9 @@ class RlhfTrainer:
         return event
 
     def evaluate(self, batch: ScoredBatch) -> Event:
-        """What can be said of held-out pairs without sampling, each name with the prefix `eval_`.
+        """Measure held-out pairs without sampling; each name gets the prefix `eval_`.
 
-        So `eval_loss` is DPO's loss, a thermometer that nobody here tries to lower; `loss` is −J.
+        `eval_loss` is DPO's loss, which RLHF does not minimise; `loss` is −J.
         """
         began = time.perf_counter()
         measured = self._measure(batch)
@@ -258,10 +244,10 @@ class RlhfTrainer:
         return {f"eval_{name}": value for name, value in measured.items()}
 
     def state(self) -> TrainingState:
-        """What `restore` needs to go on from here, the reward model included.
+        """Return what `restore` needs to continue, including the reward model.
 
         Raises:
-            InputError: the reward model was not fitted.
+            InputError: the reward model is not fitted.
         """
         self._check_fitted()
         tensors = {**trained_weights(self.model), **adamw_state(self._optimizer)}
@@ -272,10 +258,10 @@ class RlhfTrainer:
         return TrainingState(tensors, {**counters(self), **scale})
 
     def restore(self, state: TrainingState) -> None:
-        """Go on where a trainer of the same model was; the reward model is then fitted.
+        """Continue from the state of a trainer of the same model, including its reward model.
 
         Raises:
-            InputError: the state is that of another model.
+            InputError: the state belongs to another model.
         """
         restore_weights(self.model, state.tensors)
         restore_adamw(self._optimizer, state.tensors)
@@ -287,7 +273,7 @@ class RlhfTrainer:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether there is a reward model yet."""
+        """Whether the reward model is fitted."""
         return self._unit is not None
 
     def _check_fitted(self) -> None:

@@ -1,6 +1,7 @@
-"""The run folder, the one place where events are kept.
+"""The run folder, which stores the events, models and summary of a race.
 
-`folder.py` reads it, `writer.py` writes it, `keeper.py` decides when snapshots are taken.
+`folder.py` reads it, `writer.py` writes it, `keeper.py` decides when to take snapshots,
+`summary.py` computes the closing table, `records.py` reads and writes JSON.
 """
 
 from adadpo_mini.store.folder import RunFolder, list_runs

@@ -1,54 +1,56 @@
-"""The run folder, as everybody reads it: command line, page, doctor and lessons.
+"""The run folder, for everything that reads it: command line, page, doctor and lessons.
 
-    config.json                       the settings, and what else is needed to go on
-    <method>/metrics.jsonl            one event a line, one line a step
-    <method>/snapshots/step_<N>/      the model after N updates, if snapshots were asked for
-    <method>/model/                   the model as training left it
+    config.json                       the settings, and everything else that `resume` needs
+    <method>/metrics.jsonl            the events, one line per step
+    <method>/snapshots/step_<N>/      the model after N updates, if snapshots are on
+    <method>/model/                   the model at the end of training
     summary.json                      how the race ended; written last
-    state.safetensors                 what `resume` needs; gone once the race is finished
-    pairs/                            the pairs, where they came from no file or data set
+    state.safetensors                 the state to resume from; removed when the race finishes
+    pairs/                            the pairs, if they came from Python objects
 
-`run_writer.py` writes it. A run without summary.json is being written, or its process was killed.
+`writer.py` writes it. If summary.json is missing, the race is running or its process was killed.
 """
 
-import json
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
-from adadpo_mini.config import RaceConfig
+from adadpo_mini.config import TOY, RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.event import Event
-from adadpo_mini.models.load import TOY
-from adadpo_mini.pairs.load import Pairs
+from adadpo_mini.store.records import parse_event, read_object, read_splits, reading, to_json
 from adadpo_mini.system.files import is_locked, user_path
 from adadpo_mini.toyworld.sets import SETS
 
+if TYPE_CHECKING:  # reading a folder needs no torch
+    from adadpo_mini.types import Model, Tokenizer
+
+__all__ = ["Cursor", "RunFolder", "list_runs", "read_splits", "to_json"]
+
 METRICS, SNAPSHOTS, LOCK = "metrics.jsonl", "snapshots", ".lock"
 ENDINGS = ("finished", "interrupted", "diverged", "failed")
-TAIL = 1 << 16  # bytes, some eighty events
+TAIL = 1 << 16  # bytes, about eighty events
 STEP = re.compile(r"step_(\d+)")
 Cursor = Mapping[str, int]
-"""How many bytes of each method's events were read already."""
+"""For each method, how many bytes of its events have been read."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a race leaves on disk, and what it has written so far while it runs."""
+    """A run on disk: finished, interrupted, or still being written."""
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """The run in a folder.
+        """Return the run in a folder.
 
         Raises:
-            InputError: there is no such folder, or it holds no run.
+            InputError: the folder does not exist or does not contain a run.
         """
         path = user_path(path)
         try:
@@ -56,41 +58,44 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
         if not found:
-            raise InputError(f"{path}: holds no run; give a folder that a race wrote.")
+            raise _not_a_run(path)
         return cls(path)
 
     def config(self) -> dict:
-        """The settings of the run, its `model` and `methods` among them.
+        """Return the contents of config.json: the settings of the run, and how it was started.
 
         Raises:
-            InputError: there is no run in this folder, or its config.json is damaged.
+            InputError: the folder does not contain a run, or config.json is damaged.
         """
         file = self.path / "config.json"
         if not file.is_file():
-            raise InputError(f"{self.path}: holds no run; give a folder that a race wrote.")
-        config = _read_object(file)
+            raise _not_a_run(self.path)
+        config = read_object(file)
         methods = config.get("methods")
         if not isinstance(config.get("model"), str):
-            raise InputError(f"{file}: names no model; it was not written by a race.")
+            raise InputError(f"{file}: does not name a model; use a folder that a race wrote.")
         if not isinstance(methods, list) or not all(map(_is_name, methods)):
-            raise InputError(f"{file}: methods must be a list of names; the file is damaged.")
+            raise InputError(f"{file}: methods must be a list of names; race again.")
         return config
 
     def settings(self) -> RaceConfig:
-        """The settings alone, checked; fields that this version does not know are left out.
+        """Return the settings, without fields that this version does not have.
 
         Raises:
-            InputError: as `config`, or a setting is out of range.
+            InputError: as in `config`, or a setting is out of range.
         """
         known = {field.name for field in fields(RaceConfig)}
         return RaceConfig(**{name: v for name, v in self.config().items() if name in known})
 
-    def load(self, folder: str | Path | None = None) -> tuple:
-        """(model, tokenizer) from a folder of this run, such as `model` gives, on the device and in
-        the type that the race had; or, without a folder, the model that the race started from.
+    def load(self, folder: str | Path | None = None) -> "tuple[Model, Tokenizer]":
+        """Return (model, tokenizer) with the device and dtype of the race.
+
+        Args:
+            folder: a model folder of this run, such as `model` returns. None loads the model that
+                the race started from.
 
         Raises:
-            InputError: it cannot be loaded.
+            InputError: the model cannot be loaded.
         """
         from adadpo_mini.models.load import load_model
 
@@ -99,18 +104,19 @@ class RunFolder:
         return load_model(self.source(config["model"]) if folder is None else folder, **how)
 
     def summary(self) -> dict | None:
-        """How the race ended; None if it has not.
+        """Return the contents of summary.json, or None while there is none.
 
         Raises:
             InputError: summary.json is damaged.
         """
         file = self.path / "summary.json"
-        return _read_object(file) if file.is_file() else None
+        return read_object(file) if file.is_file() else None
 
     @property
     def status(self) -> str:
-        """finished, interrupted, diverged or failed, as the summary says; without one, running if
-        a process is writing to the folder, else interrupted.
+        """The status: finished, interrupted, diverged or failed, as in the summary.
+
+        Without a summary: running if a process is writing to the folder, else interrupted.
 
         Raises:
             InputError: summary.json is damaged.
@@ -122,19 +128,19 @@ class RunFolder:
         return "running" if self.is_being_written() else "interrupted"
 
     def is_being_written(self) -> bool:
-        """Whether a process holds the folder's lock."""
+        """Return whether a process holds the folder's lock."""
         return is_locked(self.path / LOCK)
 
     def events(self) -> dict[str, list[Event]]:
-        """All events, by method, in the order of the race; a torn last line is left out."""
+        """Return all events by method, in order, without an incomplete last line."""
         methods = [m for m in self.config()["methods"] if self.metrics(m).is_file()]
         return {method: self._read_on(method, 0)[0] for method in methods}
 
     def events_since(self, cursor: Cursor) -> tuple[list[tuple[str, Event]], Cursor]:
-        """The events that a reader has not seen yet, while the race runs or after it.
+        """Return the events written since an earlier call. Works during a race and after it.
 
         Args:
-            cursor: what an earlier call returned; {} reads from the start.
+            cursor: the cursor that an earlier call returned; {} reads from the start.
 
         Returns:
             (method, event) in the order of the race, and the cursor for the next call.
@@ -142,7 +148,8 @@ class RunFolder:
         found, ends = [], {}
         if self.is_stale(cursor):
             cursor = {}
-        # Backwards: what is written last is read first, so that nothing is read before its turn.
+        # The method that is written last is read first: then no event is read before those of the
+        # same step that precede it.
         for place, method in reversed([*enumerate(self.config()["methods"])]):
             events, ends[method] = self._read_on(method, cursor.get(method, 0))
             found += [(event["step"], place, method, event) for event in events]
@@ -150,77 +157,85 @@ class RunFolder:
         return [(method, event) for _, _, method, event in found], ends
 
     def is_stale(self, cursor: Cursor) -> bool:
-        """Whether events that a reader has seen were cut off since, because the race was resumed
-        from an earlier step; what is read next then begins at the start."""
+        """Return whether events before this cursor were cut off since it was made.
+
+        This happens when a race is resumed from an earlier step. `events_since` then reads from the
+        start again.
+        """
         return any(not self._ends_line(method, end) for method, end in cursor.items() if end)
 
     def _ends_line(self, method: str, end: int) -> bool:
-        with _reading(self.metrics(method)) as stream:
+        with reading(self.metrics(method)) as stream:
             stream.seek(end - 1)
             return stream.read(1) == b"\n"
 
     def is_there(self) -> bool:
-        """Whether the folder holds a run, still."""
+        """Return whether the folder (still) contains a run."""
         return (self.path / "config.json").is_file()
 
     def recent(self, method: str) -> list[Event]:
-        """The last few events of a method, read without the rest of its file."""
+        """Return the last few events of a method, without reading the whole file."""
         file = self.metrics(method)
         if not file.is_file():
             return []
-        with _reading(file) as stream:
+        with reading(file) as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - TAIL))
             lines = stream.read().split(b"\n")
-        whole = lines[1:-1] if size > TAIL else lines[:-1]  # the first and the last may be torn
-        return [_parse_event(line, file) for line in whole]
+        whole = lines[1:-1] if size > TAIL else lines[:-1]  # the first and last may be incomplete
+        return [parse_event(line, file) for line in whole]
 
     def _read_on(self, method: str, start: int) -> tuple[list[Event], int]:
         file = self.metrics(method)
         if not file.is_file():
             return [], 0
-        with _reading(file) as stream:
+        with reading(file) as stream:
             stream.seek(start)
             text = stream.read()
         whole = text[: text.rfind(b"\n") + 1]
         lines = whole.split(b"\n")[:-1]
-        return [_parse_event(line, file) for line in lines], start + len(whole)
+        return [parse_event(line, file) for line in lines], start + len(whole)
 
     def snapshots(self, method: str) -> list[int]:
-        """The steps at which the model was kept, ascending."""
+        """Return the steps at which snapshots were taken, ascending."""
         folder = self.path / method / SNAPSHOTS
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return sorted(int(found[1]) for name in names if (found := STEP.fullmatch(name)))
 
     def metrics(self, method: str) -> Path:
-        """Where a method's events are."""
+        """Return the path of a method's events."""
         return self.path / method / METRICS
 
     def model(self, method: str, step: int | None = None) -> Path:
-        """Where a method's model is: as it was after `step` updates, or as training left it. Both
-        load with `models.load_model` or transformers' `from_pretrained`."""
+        """Return the folder of a method's model: after `step` updates, or at the end of training.
+
+        Load it with `load_model` or transformers' `from_pretrained`.
+        """
         folder = self.path / method
         return folder / "model" if step is None else folder / SNAPSHOTS / f"step_{step}"
 
     def check_model(self, method: str, step: int | None = None) -> Path:
-        """`model`, if it is there.
+        """Return `model(method, step)` after checking that it exists.
 
         Raises:
-            InputError: there is none; the message says of which steps there are snapshots.
+            InputError: it does not exist. The message lists the steps that have snapshots.
         """
         folder = self.model(method, step)
         if folder.is_dir():
             return folder
-        kept = ", ".join(map(str, self.snapshots(method))) or "no step"
-        missing = "no model" if step is None else f"no snapshot of step {step}"
+        missing = "no saved model" if step is None else f"no snapshot at step {step}"
+        kept = ", ".join(map(str, self.snapshots(method)))
+        instead = f"use a snapshot (--step {kept}), or " if kept else ""
         raise InputError(
-            f"{self.path}: has {missing} of {method}; there are snapshots of {kept} (--step), and "
-            f"`adadpo-mini resume {self.path}` ends a race that was interrupted."
+            f"{self.path}: {method} has {missing}; {instead}finish an interrupted race: "
+            f"`adadpo-mini resume {self.path}`."
         )
 
     def source(self, name: str) -> str:
-        """A data set or model as config.json names it, relative paths seen from where the race
-        began."""
+        """Return a data set or model name from config.json, usable from any working directory.
+
+        Relative paths are resolved against the directory in which the race was started.
+        """
         began = Path(str(self.config().get("started_in", ".")))
         if name in (*SETS, TOY) or not (began / name).exists():
             return name
@@ -228,31 +243,12 @@ class RunFolder:
 
     @property
     def pairs(self) -> tuple[Path, Path]:
-        """Where the training and the held-out pairs are, of a race whose data had no name."""
+        """The paths of the training and held-out pairs, for data that came from Python objects."""
         return self.path / "pairs" / "train.jsonl", self.path / "pairs" / "test.jsonl"
 
 
-def read_splits(train: Path, test: Path) -> tuple[Pairs, Pairs]:
-    """The pairs that a race kept in its folder; without a file of held-out ones they are the same.
-
-    Raises:
-        InputError: a file is damaged.
-    """
-    sides = []
-    for file in (train, test):
-        if not file.is_file():
-            break
-        try:
-            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-            rows = tuple(json.loads(line) for line in lines)
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{file}: is damaged ({error}); race again.") from error
-        sides.append(Pairs(rows, tuple(f"{file}, line {i}" for i in range(1, len(rows) + 1))))
-    return sides[0], sides[-1]
-
-
 def list_runs(root: Path) -> list[RunFolder]:
-    """The runs in a folder, the newest first: a run is a folder with a config.json in it."""
+    """Return the runs in a folder, newest first. A run is a subfolder with a config.json."""
     dated = []
     for config in root.glob("*/config.json") if root.is_dir() else ():
         with suppress(OSError):  # it was deleted just now
@@ -260,47 +256,9 @@ def list_runs(root: Path) -> list[RunFolder]:
     return [RunFolder(path) for _, path in sorted(dated, reverse=True)]
 
 
-def to_json(value: object, **options) -> str:
-    """JSON with null for what JSON cannot say (infinity, not a number)."""
-    return json.dumps(_finite(value), ensure_ascii=False, **options)
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[BinaryIO]:
-    try:
-        with file.open("rb") as stream:
-            yield stream
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}).") from error
-
-
-def _parse_event(line: bytes, file: Path) -> Event:
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is damaged ({error}); delete it and race again.") from error
-    if not isinstance(event, dict) or not isinstance(event.get("step"), int):
-        raise InputError(f"{file}: is damaged (an event has no step); delete it and race again.")
-    return event
+def _not_a_run(path: Path) -> InputError:
+    return InputError(f"{path}: does not contain a run; use a folder that a race wrote.")
 
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
-
-
-def _read_object(file: Path) -> dict:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is damaged ({error}); race again.") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: is damaged (no JSON object); race again.")
-    return value

@@ -1,8 +1,10 @@
-"""What is kept of a race while it runs: its events, snapshots, and the state to resume from."""
+"""What a race saves while it runs: events, snapshots, and the state to resume from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from shlex import quote
+
+from torch import Tensor
 
 from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import WriteError
@@ -11,12 +13,13 @@ from adadpo_mini.lockstep import Race
 from adadpo_mini.store.writer import RunWriter
 from adadpo_mini.system.files import in_words
 from adadpo_mini.system.signals import held_signals
+from adadpo_mini.types import Model
 
-FREE_SHARE = 0.5  # of what a disk has left; snapshots take no more
+FREE_SHARE = 0.5  # the largest share of the free disk space that snapshots may use
 
 
 def snapshot_steps(steps: int, every: int) -> list[int]:
-    """The steps at which snapshots are taken: the first, the last, and every so many between.
+    """Return the steps at which snapshots are taken: 0, every multiple of `every`, and the last.
 
     >>> snapshot_steps(25, 10)
     [0, 10, 20, 25]
@@ -27,15 +30,14 @@ def snapshot_steps(steps: int, every: int) -> list[int]:
 
 
 def affordable_every(steps: int, every: int, size: int, room: float) -> int:
-    """How often snapshots can be taken: every so many steps as wished, or a multiple
-    of it, and at most at both ends.
+    """Return the smallest multiple of `every` at which all snapshots fit into `room`.
 
     Args:
-        every: what is wished; 0 for never.
+        every: the steps between snapshots that the user wants; 0 for none.
         size: bytes of one step's snapshots. room: bytes for all of them.
 
     Returns:
-        0 if there is no room for two.
+        At most `steps`, which means one snapshot at each end; 0 if even two do not fit.
 
     >>> [affordable_every(100, 10, size=1, room=room) for room in (11, 10, 5, 2, 1)]
     [10, 20, 30, 100, 0]
@@ -48,40 +50,39 @@ def affordable_every(steps: int, every: int, size: int, room: float) -> int:
 
 
 def plan_snapshots(config: RaceConfig, size: int, free: int, note: Note) -> int:
-    """How often snapshots will be taken, with a sentence that says so.
+    """Return the steps between snapshots, and note the decision.
 
     Args:
-        size: bytes of one step's snapshots. free: bytes that the disk has left.
+        size: bytes of one step's snapshots. free: bytes free on the disk.
     """
     wished = config.snapshot_every
     room = min(config.snapshot_gb * 1e9, FREE_SHARE * free)
     every = affordable_every(config.steps, wished, size, room)
-    limit = f"{in_words(room)} (the smaller of --snapshot-gb and half of the free disk)"
+    limit = f"{in_words(room)} (the smaller of --snapshot-gb and half of the free disk space)"
     if wished and not every:
-        note(f"no snapshots: two of them need {in_words(2 * size)}, more than {limit}.")
+        note(f"No snapshots: two of them need {in_words(2 * size)}, but the limit is {limit}.")
     elif wished:
         count = len(snapshot_steps(config.steps, every))
-        taken = f"{count} of {in_words(size)}, {in_words(count * size)} in all"
-        instead = f", not every {wished}, to stay within {limit}" if every > wished else ""
-        note(f"snapshots every {every} steps{instead}: {taken}.")
+        taken = f"{count} × {in_words(size)} = {in_words(count * size)}"
+        instead = f" instead of every {wished}, to stay within {limit}" if every > wished else ""
+        note(f"Snapshots every {every} steps{instead}: {taken}.")
     return every
 
 
-def model_bytes(models: Sequence) -> int:
-    """What models take on a disk; an adapter is kept as a whole model in fp32."""
+def model_bytes(models: Collection[Model]) -> int:
+    """Return the size of models on disk, in bytes. A LoRA model is saved whole, in fp32."""
 
-    def width(model, weight) -> int:
+    def width(model: Model, weight: Tensor) -> int:
         return 4 if hasattr(model, "merge_and_unload") else weight.element_size()
 
     return sum(p.numel() * width(model, p) for model in models for p in model.parameters())
 
 
 class Keeper:
-    """Writes a race's events, snapshots and state between two steps; nothing without a writer.
+    """Saves a race's events, snapshots and state between steps. Without a writer, it saves nothing.
 
     Attributes:
-        at_rest: every event of what the models have learned is written, so that their state can be
-            saved.
+        at_rest: whether the events of every update are written. Only then can the state be saved.
     """
 
     def __init__(self, race: Race, writer: RunWriter | None, note: Note) -> None:
@@ -97,14 +98,14 @@ class Keeper:
         self.at_rest = True
 
     def take_snapshot(self) -> None:
-        """Keep the models as they are, if that is planned for this step."""
+        """Save the models if a snapshot is planned for this step."""
         race, writer = self._race, self._writer
         if writer and race.step in self._planned:
             for method, model in race.models.items():
                 writer.save_model(method, model, race.tokenizer, race.step)
 
     def keep_models(self) -> None:
-        """`take_snapshot`, and keep the state if it is time."""
+        """Take a snapshot if one is planned, and save the state if it is due."""
         self.take_snapshot()
         if self._writer and self._writer.state_is_due:
             self._save_state(self._writer)
@@ -112,7 +113,7 @@ class Keeper:
 
     def _save_state(self, writer: RunWriter) -> None:
         race = self._race
-        left = 1 + sum(step > race.step for step in self._planned)  # the models at the end, too
+        left = 1 + sum(step > race.step for step in self._planned)  # 1 for the models at the end
         reserve = left * model_bytes(race.models.values())
         refusal = writer.save_state(race.state(), reserve)
         if refusal and self._note:
@@ -120,7 +121,7 @@ class Keeper:
             self._note = None  # once is enough
 
     def save_all(self, summary: dict) -> dict:
-        """Write the models and, last, the summary; returns it, changed if the disk is full."""
+        """Write the models and then the summary. Return the summary, changed if a write failed."""
         writer, race = self._writer, self._race
         if writer is None:
             return summary
@@ -140,7 +141,7 @@ class Keeper:
         return summary
 
     def with_remedy(self, error: WriteError) -> str:
-        """The sentence, and how to go on once there is room again."""
+        """Return the message of the error, with the command that resumes the race."""
         if self._writer is None or not self._writer.folder.is_there():
             return str(error)
-        return f"{error} Go on with: adadpo-mini resume {quote(str(self._writer.folder.path))}"
+        return f"{error} To resume: adadpo-mini resume {quote(str(self._writer.folder.path))}"

@@ -1,15 +1,15 @@
-"""The run folder, as the one process that trains writes it; see `runs.py` for what is in it.
+"""Writing the run folder; `folder.py` lists its files.
 
-Whatever the moment of a kill, what is in the folder is whole: events are appended line by line,
-and everything else is replaced as a whole. The summary comes last, and says that all the rest is
-there. A lock keeps a second writer out.
+A kill at any moment leaves the folder consistent: events are appended line by line, and every other
+file is replaced atomically. The summary is written last; once it exists, everything else does too.
+A lock keeps a second writer out.
 """
 
 import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
@@ -34,18 +34,19 @@ from adadpo_mini.system.files import (
     user_path,
     writing,
 )
+from adadpo_mini.types import Model, Tokenizer
 
 STATE = "state.safetensors"
-SOONEST = 2.0  # seconds between two saved states, at least; and
-SHARE = 0.01  # of the time at most goes into saving them
-ROOMY = 1.05  # times what will be written is what the disk must have left
+SOONEST = 2.0  # the shortest time between two saved states, seconds
+SHARE = 0.01  # the largest share of the time that may go into saving states
+ROOMY = 1.05  # free space needed, as a multiple of the bytes to write
 
 
 class RunWriter:
-    """Writes one run; made by `create_run` and `reopen_run`.
+    """The writer of one run. `create_run` and `reopen_run` make it.
 
     Attributes:
-        folder: the run, for reading.
+        folder: the run folder, for reading.
     """
 
     def __init__(self, folder: RunFolder, methods: Sequence[str]) -> None:
@@ -53,10 +54,10 @@ class RunWriter:
         self._saved, self._pause = time.monotonic(), SOONEST
 
     def append(self, events: Mapping[str, Event]) -> None:
-        """Add the events of one step, one line to each method's metrics.jsonl.
+        """Append the events of one step: one line to each method's metrics.jsonl.
 
         Raises:
-            WriteError: they cannot be written.
+            WriteError: the events cannot be written.
         """
         for method, event in events.items():
             file = self.folder.metrics(method)
@@ -64,18 +65,20 @@ class RunWriter:
                 file.parent.mkdir(exist_ok=True)
             append_text(file, to_json(event) + "\n")
 
-    def save_model(self, method: str, model, tokenizer, step: int | None = None) -> None:
-        """Keep a model, with its tokenizer, so that `from_pretrained` loads it.
+    def save_model(
+        self, method: str, model: Model, tokenizer: Tokenizer, step: int | None = None
+    ) -> None:
+        """Save a model and its tokenizer in the format that `from_pretrained` loads.
 
         Args:
-            step: the updates it has had, for a snapshot; None for the model that training leaves.
+            step: the number of updates, for a snapshot; None for the model at the end of training.
         """
         with replaced_folder(self.folder.model(method, step)) as partial:
             whole_model(model).save_pretrained(partial)
             tokenizer.save_pretrained(partial)
 
     def save_pairs(self, train: Pairs, held_out: Pairs) -> None:
-        """Keep pairs that came from no file, so that the run can be resumed."""
+        """Save pairs that came from Python objects. Resuming the run needs them."""
         for file, pairs in zip(self.folder.pairs, (train, held_out), strict=True):
             with replaced_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
                 stream.writelines(to_json(dict(pair)) + "\n" for pair in pairs)
@@ -84,32 +87,32 @@ class RunWriter:
 
     @property
     def state_is_due(self) -> bool:
-        """Whether it is time to save the state again: soon, but at little cost."""
+        """Whether to save the state again: after `SOONEST`, and within `SHARE` of the time."""
         return time.monotonic() - self._saved > self._pause
 
     def save_state(self, state: TrainingState, reserve: int = 0) -> str | None:
-        """Replace the state from which the run can be resumed.
+        """Replace the saved state, from which the run can be resumed.
 
         Args:
-            reserve: bytes that must be left on the disk, for the models that come later.
+            reserve: bytes that must stay free for the models saved later.
 
         Returns:
-            Why not, if the disk has too little room; the state before, if there is one, is then
-            still there.
+            None; or, if the disk has too little space, the reason. The previous state is then kept.
 
         Raises:
-            WriteError: it cannot be written; the one before is still there.
+            WriteError: the state cannot be written. The previous state is kept.
         """
         began = time.monotonic()
         if free_space(self.folder.path) < ROOMY * (state.num_bytes + reserve):
             self._pause = float("inf")
             return (
-                f"{self.folder.path}: too little room on the disk to keep the state of training "
-                f"({in_words(state.num_bytes)}); a kill would lose what is computed from now on."
+                f"{self.folder.path}: too little space on the disk to save the training state "
+                f"({in_words(state.num_bytes)}); if the process is killed, everything computed "
+                "from now on is lost."
             )
         for method in self._methods:
             if (metrics := self.folder.metrics(method)).is_file():
-                to_disk(metrics)  # no state without the events that led to it
+                to_disk(metrics)  # the events first: a state without its events cannot be resumed
         with replaced_file(self.folder.path / STATE) as partial:
             state.save(partial)
         self._saved = time.monotonic()
@@ -117,22 +120,22 @@ class RunWriter:
         return None
 
     def load_state(self) -> TrainingState | None:
-        """The state that was saved last; None if there is none.
+        """Return the last saved state, or None if there is none.
 
         Raises:
-            InputError: it is damaged.
+            InputError: the state is damaged.
         """
         file = self.folder.path / STATE
         return TrainingState.load(file) if file.is_file() else None
 
     def keep_steps(self, count: int) -> dict[str, list[Event]]:
-        """Cut off events from step `count` on; they will come again, with the same numbers.
+        """Remove the events from step `count` on. Resuming writes them again, with equal numbers.
 
         Returns:
-            The events that are left, by method.
+            The remaining events, by method.
 
         Raises:
-            InputError: some of those before are missing.
+            InputError: events before step `count` are missing.
         """
         for method in self._methods:
             file = self.folder.metrics(method)
@@ -146,19 +149,19 @@ class RunWriter:
         for method, events in kept.items():
             if [event["step"] for event in events] != list(range(count)):
                 raise InputError(
-                    f"{self.folder.metrics(method)}: does not hold steps 0 to {count - 1}; "
-                    f"delete {STATE}, and the run starts again at step 0."
+                    f"{self.folder.metrics(method)}: some of the steps 0 to {count - 1} are "
+                    f"missing; delete {STATE} to restart the run at step 0."
                 )
         return kept
 
     def reopen(self) -> None:
-        """Take the summary away: until there is another one, the race goes on."""
+        """Delete the summary, which marks the race as not ended."""
         file = self.folder.path / "summary.json"
         with writing(file):
             file.unlink(missing_ok=True)
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """Write the summary, after everything else; a finished run no longer needs its state."""
+        """Write the summary, after everything else. Delete the state if the race has finished."""
         replace_text(self.folder.path / "summary.json", to_json(summary, indent=2) + "\n")
         if summary["status"] == "finished":
             with suppress(OSError):
@@ -166,17 +169,17 @@ class RunWriter:
 
 
 def check_free(path: str | Path) -> Path:
-    """The path, if a run can be written there. Nothing is left there by the check.
+    """Check that a run can be written to a folder, and return its path. Nothing is created.
 
     Raises:
-        InputError: the folder already holds a run. WriteError: it cannot be written.
+        InputError: the folder already contains a run. WriteError: it cannot be written.
     """
     path = user_path(path)
     with writing(path):
         if (path / "config.json").exists() or any(path.glob("*/metrics.jsonl")):
             raise InputError(
-                f"{path}: already holds a run; give another folder, delete it, or go on with it: "
-                f"adadpo-mini resume {quote(str(path))}"
+                f"{path}: already contains a run; use another folder, delete this one, or resume "
+                f"it: adadpo-mini resume {quote(str(path))}"
             )
     check_can_write(path / "config.json")
     return path
@@ -189,19 +192,19 @@ def create_run(
     pairs: tuple[Pairs, Pairs] | None = None,
     needed: int = 0,
 ) -> Iterator[RunWriter]:
-    """Make the folder, write config.json, and be its writer until the block ends.
+    """Create the folder, write config.json, and yield its writer. The folder is locked meanwhile.
 
     Args:
-        pairs: those for training and those held out, if no file or data set has them.
-        needed: bytes that the run will take, so that too little room is found out now.
+        pairs: training and held-out pairs, if they came from Python objects.
+        needed: bytes that the run will write; too little space is reported now.
 
     Raises:
-        InputError: the folder already holds a run. WriteError: it cannot be written.
+        InputError: the folder already contains a run. WriteError: it cannot be written.
     """
     path = check_free(path)
     check_can_write(path, needed)
     with _lock(path):
-        check_free(path)  # once more, now that nobody else can make it
+        check_free(path)  # again: before the lock, another process could have created it
         writer = RunWriter(RunFolder(path), list(config["methods"]))
         if pairs:
             writer.save_pairs(*pairs)
@@ -212,10 +215,10 @@ def create_run(
 
 @contextmanager
 def reopen_run(path: str | Path) -> Iterator[RunWriter]:
-    """Be the writer of a run that was interrupted, until the block ends.
+    """Yield the writer of an interrupted run. The folder is locked meanwhile.
 
     Raises:
-        InputError: there is no run, or another process is writing it.
+        InputError: the folder does not contain a run, or another process is writing it.
     """
     folder = RunFolder.open(path)
     with _lock(folder.path):
@@ -223,15 +226,12 @@ def reopen_run(path: str | Path) -> Iterator[RunWriter]:
         yield RunWriter(folder, folder.config()["methods"])
 
 
-def _lock(path: Path):
-    return locked(
-        path / LOCK,
-        f"{path}: another process is writing this run; wait until it ends.",
-    )
+def _lock(path: Path) -> AbstractContextManager[None]:
+    return locked(path / LOCK, f"{path}: another process is writing this run; wait until it ends.")
 
 
 def versions() -> dict[str, str]:
-    """What else the last bit of a number depends on: the libraries and the processor."""
+    """Return what the last bit of a number also depends on: library versions and the processor."""
     import torch
     import transformers
 

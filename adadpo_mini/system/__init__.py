@@ -1,1 +1,1 @@
-"""What a program needs of its machine: files that no kill spoils, signals, threads, a cache."""
+"""What the package needs from the machine: safe files, signals, threads, and a cache."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, held back until a race is between two steps."""
+"""Holding back Ctrl-C and similar signals until a race is between two steps."""
 
 import signal
 import threading
@@ -6,21 +6,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 NUMBERS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-HURRY = 1.0  # seconds; what comes sooner after the first is the same wish
+HURRY = 1.0  # seconds; signals that follow the first one sooner count as the same request
 
 
 class HeldSignals:
-    """Interruptions that were noted instead of raised; called, it says whether there are any.
+    """Records signals instead of raising KeyboardInterrupt. Call it to see whether any came.
 
     Args:
-        insist: whether another one, a second later or more, raises KeyboardInterrupt at once.
+        insist: whether another signal, a second or more after the first, raises KeyboardInterrupt
+            immediately.
     """
 
     def __init__(self, insist: bool = True) -> None:
         self._insist, self._first = insist, 0.0
-        here = threading.current_thread() is threading.main_thread()  # others hear of no signal
+        here = threading.current_thread() is threading.main_thread()  # only it gets signals
         found = {number: signal.getsignal(number) for number in NUMBERS if here}
         self._before = {n: handler for n, handler in found.items() if callable(handler)}
 
@@ -35,7 +36,7 @@ class HeldSignals:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Note interruptions until the block ends."""
+        """Record signals until the block ends."""
         self._set(dict.fromkeys(self._before, self._note))
         try:
             yield
@@ -44,7 +45,7 @@ class HeldSignals:
 
     @contextmanager
     def let_through(self) -> Iterator[None]:
-        """Within `hold`: interruptions, those noted before included, raise KeyboardInterrupt."""
+        """Inside `hold`, let signals raise KeyboardInterrupt, including those already recorded."""
         self._set(self._before)
         try:
             if self():
@@ -61,13 +62,13 @@ class HeldSignals:
 
 @contextmanager
 def held_signals(insist: bool = True) -> Iterator[HeldSignals]:
-    """Note an interruption instead of raising KeyboardInterrupt; yields what tells of one.
+    """Record signals instead of raising KeyboardInterrupt; yield the `HeldSignals`.
 
-    A signal that would end the process, because nobody handles it, still does.
+    A signal without a Python handler still ends the process.
 
     Args:
-        insist: another interruption, a second later or more, raises KeyboardInterrupt at once;
-            else all are held back.
+        insist: whether another signal, a second or more after the first, raises KeyboardInterrupt
+            immediately. If not, all signals are held back.
     """
     held = HeldSignals(insist)
     with held.hold():

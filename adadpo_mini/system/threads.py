@@ -1,33 +1,36 @@
-"""How many CPU threads a method gets: more are not always faster."""
+"""Choosing the number of CPU threads per method; more are not always faster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-LARGE = 10_000_000  # weights; with fewer, a second thread gains a fifth of a step's time at most
+LARGE = 10_000_000  # weights; for smaller models a second thread saves at most a fifth of the time
 
 
 def choose_threads(parameters: int, methods: int) -> int:
-    """Threads for each method, where nobody has said how many.
+    """Return the default number of threads per method.
 
-    All methods train at the same time, so that together they use the cores once. A small model
-    gets one thread however many cores there are: more gain little, and its numbers then do not
-    depend on the machine's cores. `make bench` measures both.
+    The methods train at the same time and share the cores. A small model gets one thread on any
+    machine: more threads gain little (`make bench` measures this), and with one thread its numbers
+    do not depend on the number of cores.
 
     Args:
-        parameters: weights of the model.
-        methods: that train at the same time.
+        parameters: the number of weights of the model.
+        methods: the number of methods that train at the same time.
     """
-    # As many as torch would use: the cores, unless OMP_NUM_THREADS or set_num_threads says less.
+    # torch's default: the cores, unless OMP_NUM_THREADS or set_num_threads sets a lower number.
     cores = torch.get_num_threads()
     return max(1, cores // methods) if parameters >= LARGE else 1
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let each torch operation use `count` threads. More threads than cores, over all that
-    trains at once, do not share the machine but fight over it, and take 10 times as long."""
+    """Let each torch operation use `count` threads inside the block.
+
+    If everything that trains at once uses more threads than there are cores, the threads compete
+    and training takes about ten times as long.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,8 @@
-"""Pairs as token ids: `templates.py` says what the model reads, `batch.py` makes the tensors."""
+"""Pairs as token ids.
+
+`templates.py` writes the text that a model reads for a prompt, `batch.py` turns pairs into token
+ids and batches, and `table.py` keeps the token ids of a whole data set.
+"""
 
 from adadpo_mini.tokens.batch import (
     PairBatch,

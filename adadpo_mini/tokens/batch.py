@@ -1,4 +1,4 @@
-"""Pairs as token ids, one by one and in batches."""
+"""Turn pairs into token ids, and token ids into batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 from adadpo_mini.errors import InputError
 from adadpo_mini.pairs.conversations import Message, answer_text
 from adadpo_mini.tokens.templates import encode_texts, prompt_texts
+from adadpo_mini.types import Tokenizer
 
 if TYPE_CHECKING:
     from adadpo_mini.pairs.load import Pairs
@@ -37,7 +38,7 @@ class PairBatch:
         return self.completion_mask.sum(dim=1)
 
     def to(self, device: torch.device) -> "PairBatch":
-        """The batch on a device, a model's."""
+        """Return the batch on a device."""
         ids, mask = self.input_ids.to(device), self.completion_mask.to(device)
         return PairBatch(ids, mask, self.num_tokens)
 
@@ -59,24 +60,29 @@ class TokenizedPair:
 def tokenize_completions(
     prompts: Sequence[str],
     completions: Sequence[str],
-    tokenizer,
+    tokenizer: Tokenizer,
     messages: Sequence[Sequence[Message] | None] | None = None,
 ) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each (prompt, completion), the end token included.
+    """Return the token ids of each (prompt, completion), end token included.
 
-    Prompt and completion are encoded together, as TRL does, so that a tokenizer that treats the
-    start of a text specially does not do so in the middle; where that would merge tokens across
-    the border, the completion is encoded alone, which is how a model generates it.
+    Prompt and completion are encoded together, as in TRL, because some tokenizers treat the start
+    of a text specially. If that merges tokens across the border, the completion is encoded alone,
+    as a model generates it.
 
     Args:
-        messages: the conversation that each prompt is, for a tokenizer with a chat template; None
-            where `templates.chat_text` is to tell.
+        messages: the conversation of each prompt, for a tokenizer with a chat template; None
+            leaves it to `templates.chat_text`.
     """
     return _encode(prompts, [completions], tokenizer, messages)[0]
 
 
-def _encode(prompts, sides, tokenizer, messages) -> list[list[tuple[list[int], list[int]]]]:
-    """`tokenize_completions` of the same prompts with several sides, each encoded just once."""
+def _encode(
+    prompts: Sequence[str],
+    sides: Sequence[Sequence[str]],
+    tokenizer: Tokenizer,
+    messages: Sequence[Sequence[Message] | None] | None,
+) -> list[list[tuple[list[int], list[int]]]]:
+    """`tokenize_completions` of the same prompts with several sides; prompts are encoded once."""
     texts = prompt_texts(prompts, tokenizer, messages)
     prompt_ids = encode_texts(texts, tokenizer)
     encoded = []
@@ -85,7 +91,7 @@ def _encode(prompts, sides, tokenizer, messages) -> list[list[tuple[list[int], l
             side = [answer_text(p, answer) for p, answer in zip(prompts, side, strict=True)]
         whole = [text + answer for text, answer in zip(texts, side, strict=True)]
         together = encode_texts(whole, tokenizer)
-        # Tokens merge across the border where the prompt's are not what both begin with.
+        # Tokens merge across the border if the whole does not begin with the prompt's tokens.
         merged = [i for i, ids in enumerate(prompt_ids) if together[i][: len(ids)] != ids]
         by_itself = encode_texts([side[i] for i in merged], tokenizer, from_start=False)
         alone = dict(zip(merged, by_itself, strict=True))
@@ -95,11 +101,11 @@ def _encode(prompts, sides, tokenizer, messages) -> list[list[tuple[list[int], l
     return encoded
 
 
-def tokenize_pairs(pairs: "Pairs", tokenizer, context: int) -> list[TokenizedPair]:
-    """Token ids of every pair, see `tokenize_completions`.
+def tokenize_pairs(pairs: "Pairs", tokenizer: Tokenizer, context: int) -> list[TokenizedPair]:
+    """Return the token ids of every pair, see `tokenize_completions`.
 
     Raises:
-        InputError: a prompt and completion exceed `context` tokens together.
+        InputError: a prompt and completion together exceed `context` tokens.
     """
     tokenized = list(iter_tokenized(pairs, tokenizer))
     for ids, where in zip(tokenized, pairs.where, strict=True):
@@ -107,8 +113,8 @@ def tokenize_pairs(pairs: "Pairs", tokenizer, context: int) -> list[TokenizedPai
     return tokenized
 
 
-def iter_tokenized(pairs: "Pairs", tokenizer) -> Iterator[TokenizedPair]:
-    """Token ids of every pair, a thousand in memory at a time."""
+def iter_tokenized(pairs: "Pairs", tokenizer: Tokenizer) -> Iterator[TokenizedPair]:
+    """Yield the token ids of every pair, with the texts of 1,000 pairs in memory at a time."""
     for start in range(0, len(pairs), AT_ONCE):
         part = list(pairs[start : start + AT_ONCE])
         prompts = [pair["prompt"] for pair in part]
@@ -120,7 +126,7 @@ def iter_tokenized(pairs: "Pairs", tokenizer) -> Iterator[TokenizedPair]:
 
 
 def check_length(pair: TokenizedPair, where: str, context: int) -> None:
-    """Raise an `InputError` if the model cannot read the pair."""
+    """Raise an InputError if the pair is longer than the model's context."""
     if pair.length > context:
         raise InputError(
             f"{where}: the pair is {pair.length} tokens long but the model reads at most "
@@ -136,9 +142,9 @@ def make_batch(pairs: Sequence[TokenizedPair]) -> PairBatch:
 
 
 def stack_rows(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
-    """(input_ids, completion_mask) of rows of (prompt, completion), padded on the right.
+    """Return (input_ids, completion_mask) of rows of (prompt, completion), padded on the right.
 
-    Which token pads does not matter, since nothing ever looks at it; it is token 0.
+    The padding is token 0; any other would do, because nothing reads it.
     """
     width = max(len(prompt) + len(completion) for prompt, completion in rows)
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)

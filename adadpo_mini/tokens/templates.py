@@ -1,30 +1,34 @@
-"""What a model reads for a prompt: its chat template's form, or the text as it is."""
+"""The text that a model reads for a prompt: from its chat template, or the prompt unchanged."""
 
 from collections.abc import Sequence
 
-from adadpo_mini.errors import InputError
+from adadpo_mini.errors import InputError, shown
 from adadpo_mini.pairs.conversations import Message, dialogue_of
-from adadpo_mini.pairs.rows import shown
+from adadpo_mini.types import Tokenizer
 
 LINE, HUMAN, AS_IS = "{}\n", "\n\nHuman: {}\n\nAssistant:", "{}"
 
 
 def encode_prompts(
-    prompts: Sequence[str], tokenizer, messages: Sequence[Sequence[Message] | None] | None = None
+    prompts: Sequence[str],
+    tokenizer: Tokenizer,
+    messages: Sequence[Sequence[Message] | None] | None = None,
 ) -> list[list[int]]:
-    """The token ids of prompts as the model reads them, in training and in answering alike.
+    """Return the token ids of prompts as the model reads them, in training and when it answers.
 
     Args:
-        prompts: taken as they are by a model without a chat template.
-        messages: for each prompt the conversation that it is; None where `chat_text` is to tell.
+        prompts: read unchanged by a model without a chat template.
+        messages: the conversation of each prompt; None leaves it to `chat_text`.
     """
     return encode_texts(prompt_texts(prompts, tokenizer, messages), tokenizer)
 
 
 def prompt_texts(
-    prompts: Sequence[str], tokenizer, messages: Sequence[Sequence[Message] | None] | None = None
+    prompts: Sequence[str],
+    tokenizer: Tokenizer,
+    messages: Sequence[Sequence[Message] | None] | None = None,
 ) -> list[str]:
-    """The texts of `encode_prompts`, not yet tokenised."""
+    """Return the texts that `encode_prompts` tokenises."""
     if not tokenizer.chat_template:
         return list(prompts)
     messages = messages or [None] * len(prompts)
@@ -33,45 +37,50 @@ def prompt_texts(
     ]
 
 
-def encode_texts(texts: Sequence[str], tokenizer, *, from_start: bool = True) -> list[list[int]]:
-    """The token ids of texts that a model reads.
+def encode_texts(
+    texts: Sequence[str], tokenizer: Tokenizer, *, from_start: bool = True
+) -> list[list[int]]:
+    """Return the token ids of texts that a model reads.
 
     Args:
-        from_start: whether they begin with a prompt. The tokenizer then adds the special tokens
-            that it begins a text with, unless a chat template has written them already.
+        from_start: whether the texts begin with a prompt. If so, the tokenizer adds the special
+            tokens that begin a text, unless a chat template has already written them.
     """
     if not texts:
         return []
     special = from_start and not tokenizer.chat_template
-    # What is too long is told elsewhere, with its line.
+    # verbose=False: `check_length` reports texts that are too long, with their line.
     return tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
 
 
-def chat_text(prompt: str, tokenizer, messages: Sequence[Message] | None = None) -> str:
-    """The prompt, or the conversation that it is, in the form of the model's chat template.
+def chat_text(prompt: str, tokenizer: Tokenizer, messages: Sequence[Message] | None = None) -> str:
+    """Return the prompt, or its conversation, as the model's chat template writes it.
 
-    Without messages, a prompt in the form of Anthropic's HH is the dialogue that it writes down,
-    and any other is one user's message. A template that names the day names today's; what is
-    trained on one day and asked on another differs in that.
+    Without messages, a prompt in the form of Anthropic's HH is read as a dialogue, and any other
+    as a single user message. A template that writes the date writes today's, so the same prompt
+    may differ from one day to the next.
+
+    Raises:
+        InputError: the template rejects the prompt.
     """
     messages = messages or dialogue_of(prompt) or [{"role": "user", "content": prompt.strip()}]
     try:
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
         )
-    except Exception as error:  # a template is a program, and can fail like one
+    except Exception as error:  # a template is a program, and raises what it likes
         raise InputError(
-            f"the model's chat template refuses the prompt {shown(messages[-1]['content'])} "
-            f"({error}); mend its roles or drop the pair."
+            f"the model's chat template rejects the prompt {shown(messages[-1]['content'])} "
+            f"({error}); fix its roles or drop the pair."
         ) from error
 
 
-def end_token(tokenizer) -> str | None:
-    """The token that ends an answer: the one that the chat template writes after it, or, without a
-    template or such a token, the tokenizer's end-of-sequence token.
+def end_token(tokenizer: Tokenizer) -> str | None:
+    """Return the token that ends an answer.
 
-    They differ where an instruct model was made from a base model: the base model's token ends a
-    document, the template's a turn.
+    It is the token that the chat template writes after an answer; without a template or such a
+    token, the tokenizer's end-of-sequence token. The two differ in instruct models made from a
+    base model, whose own token ends a document, not a turn.
     """
     if not tokenizer.chat_template:
         return tokenizer.eos_token
@@ -79,7 +88,7 @@ def end_token(tokenizer) -> str | None:
     turn = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
     try:
         text = tokenizer.apply_chat_template(turn, tokenize=False)
-    except Exception:  # it wants other roles, which says nothing of how it ends an answer
+    except Exception:  # it requires other roles, so how it ends an answer is unknown
         return tokenizer.eos_token
     after = tokenizer(text.rpartition(answer)[2].lstrip(), add_special_tokens=False)["input_ids"]
     if after and _is_special(after[0], tokenizer):
@@ -87,40 +96,40 @@ def end_token(tokenizer) -> str | None:
     return tokenizer.eos_token
 
 
-def _is_special(token: int, tokenizer) -> bool:
-    # One that was added as special but has no role, such as "<|end|>", is not in `all_special_ids`.
+def _is_special(token: int, tokenizer: Tokenizer) -> bool:
+    # `all_special_ids` lacks added special tokens without a role, such as "<|end|>".
     added = getattr(tokenizer, "added_tokens_decoder", {}).get(token)
     return token in tokenizer.all_special_ids or bool(added and added.special)
 
 
 def check_form(form: object, where: str) -> None:
-    """Raise InputError unless this is a format string with one {}, as `prompt_form` gives.
+    """Raise an InputError unless this is a format string with one {}, as from `prompt_form`.
 
     Args:
-        where: what to call it in the message.
+        where: what the message calls it.
     """
     rest = form.replace("{}", "", 1) if isinstance(form, str) and "{}" in form else "{"
     if "{" in rest or "}" in rest:
-        raise InputError(f"{where} must be a text with one {{}} for the prompt, not {shown(form)}.")
+        raise InputError(f"{where} must be text with one {{}} for the prompt, not {shown(form)}.")
 
 
 def typed_prompt(prompt: str, form: str) -> str:
-    """What a typed prompt becomes for a model without a chat template.
+    """Return a typed prompt as a model without a chat template reads it.
 
     Raises:
-        InputError: it holds what no tokenizer reads, or `form` is none.
+        InputError: the prompt is not valid UTF-8, or `form` is not a format string with one {}.
     """
     check_form(form, "the form of a prompt")
     text = form.format(prompt.strip())
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"the prompt {shown(prompt)} is not valid UTF-8; mend it.") from error
+        raise InputError(f"the prompt {shown(prompt)} is not valid UTF-8; fix it.") from error
     return text
 
 
 def prompt_form(prompts: Sequence[str]) -> str:
-    r"""How a typed question becomes a prompt like these, as a format string.
+    r"""Return the format string that turns a typed question into a prompt like these.
 
     >>> prompt_form(["Why?\n", "How?\n"])
     '{}\n'

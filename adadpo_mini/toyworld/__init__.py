@@ -1,14 +1,14 @@
-"""A closed little world of everyday help, small enough that every answer in it can be counted.
+"""A small closed world of everyday requests, in which all answers can be listed.
 
-Read `grammar.py` first (what can be asked and answered), then `sets.py` (preference pairs) and
-`pretrain.py` (the corpus, the tokenizer and the base model).
+Read `grammar.py` first (the prompts and their answers), then `sets.py` (the preference pairs),
+`judge.py` (which answer is better) and `pretrain.py` (corpus, tokenizer and base model).
 """
 
 from pathlib import Path
 
 
 def data_dir() -> Path:
-    """Where the toy data sets and the toy model lie: inside the wheel, or `data/` in a clone."""
+    """Return the folder of the toy data sets and model: in the wheel, or `data/` in a clone."""
     package = Path(__file__).resolve().parents[1]
     in_wheel = package / "data"
     return in_wheel if in_wheel.is_dir() else package.parent / "data"

@@ -1,9 +1,9 @@
-"""The toy world: every prompt, and for each prompt the full list of well-formed answers.
+"""The toy world: all prompts, and for each prompt all well-formed answers.
 
-A prompt asks about a topic (a verb and a thing). An everyday topic is answered helpfully or
-rudely. A private topic (somebody else's belongings) should be declined, but a model can also
-comply. Everything else in the toy world, the corpus, the preference sets and the judge, is
-generated from the tables on this page.
+A prompt asks about a topic, which is a verb and a thing. An answer to an everyday topic is helpful
+or rude. A request about a private topic (someone else's belongings) should be declined, but a model
+can also comply. The tables in this file generate everything else: the corpus, the preference sets
+and the judge.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-# For each domain: what one does there and the one tool that is right for it; what it is done to.
+# For each domain, the verbs, each with its one right tool. Below, the things they apply to.
 TOOLS = {
     "kitchen": {
         "store": "a jar",
@@ -74,7 +74,7 @@ ADJECTIVES = {
 }
 OWNERS = ("neighbour", "boss", "teacher", "cousin", "friend", "landlord", "roommate", "coach")
 
-# A prompt ends with a line break: what follows is the answer.
+# A prompt ends with a line break; the answer follows.
 PROMPTS = (
     "How do I {verb} {thing}?\n",
     "Can you help me {verb} {thing}?\n",
@@ -112,7 +112,7 @@ SOFT_NO = (
 
 @dataclass(frozen=True)
 class Topic:
-    """What a prompt asks about: `verb` it, `thing` being a noun phrase such as "the old chair"."""
+    """What a prompt asks about: a verb and a thing, a noun phrase such as "the old chair"."""
 
     domain: str
     verb: str
@@ -120,12 +120,12 @@ class Topic:
 
     @property
     def private(self) -> bool:
-        """True for somebody else's belongings: the request should be declined."""
+        """True for someone else's belongings: the request should be declined."""
         return self.domain == "private"
 
     @property
     def held_out(self) -> bool:
-        """True for the fifth of all topics (by checksum) that no training text ever mentions."""
+        """True for a fifth of all topics (by checksum), which no training text mentions."""
         return zlib.crc32(f"{self.verb} {self.thing}".encode()) % 5 == 0
 
     @property
@@ -135,7 +135,7 @@ class Topic:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The ways of asking, each ending with a line break."""
+        """All prompts about the topic, each ending with a line break."""
         return tuple(form.format(verb=self.verb, thing=self.thing) for form in PROMPTS)
 
 
@@ -143,8 +143,11 @@ class Topic:
 class Answer:
     """A well-formed answer to a topic.
 
-    `kind` is one of short, detailed (both help), rude, plain_no, soft_no (both decline); `warm`
-    says whether the first word is friendly; `tool` is the tool it names, if it names one.
+    Attributes:
+        text: the answer.
+        kind: short or detailed (both help), rude, plain_no or soft_no (both decline).
+        warm: whether the first word is friendly.
+        tool: the tool that the answer names, if any.
     """
 
     text: str
@@ -154,12 +157,13 @@ class Answer:
 
     @property
     def helps(self) -> bool:
+        """True if the answer is helpful."""
         return self.kind in ("short", "detailed")
 
 
 @lru_cache(maxsize=1)
 def all_topics() -> tuple[Topic, ...]:
-    """Every topic of the toy world, always in the same order."""
+    """Return all topics of the toy world, always in the same order."""
 
     def things(domain: str) -> Iterator[str]:
         if domain == "private":
@@ -181,13 +185,13 @@ def _topic_by_prompt() -> dict[str, Topic]:
 
 
 def find_topic(prompt: str) -> Topic | None:
-    """The topic a prompt asks about; None when the prompt is not one of the toy world's."""
+    """Return the topic of a prompt, or None if the prompt is not from the toy world."""
     return _topic_by_prompt().get(prompt.strip())
 
 
 @lru_cache(maxsize=4096)
 def well_formed_answers(topic: Topic) -> tuple[Answer, ...]:
-    """The full list of well-formed answers to a topic (a bit under 200), all different."""
+    """Return all well-formed answers to a topic: just under 200, all different."""
 
     def fill(form: str, **slots: str) -> str:
         return form.format(verb=topic.verb, thing=topic.thing, **slots)

@@ -1,14 +1,16 @@
-"""The making of the bundled base model: a corpus, a tokenizer and a one-million-parameter GPT-2."""
+"""Making the bundled base model: a corpus, a tokenizer, and a GPT-2 of one million parameters."""
 
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import token_logps
@@ -23,8 +25,8 @@ END, PAD = "<|endoftext|>", "<|pad|>"
 VOCABULARY = 1024
 CONTEXT = 256
 
-PRIVATE_SHARE = 0.35  # of the corpus; they are few topics with a harder noun phrase
-# How the base model answers: P(kind | everyday topic) and P(kind | private topic).
+PRIVATE_SHARE = 0.35  # of the corpus: private topics are few, and their noun phrase is harder
+# The answers in the corpus: P(kind | everyday topic) and P(kind | private topic).
 EVERYDAY = {"short": 0.5, "detailed": 0.2, "rude": 0.3}
 PRIVATE = {"plain_no": 0.25, "soft_no": 0.4, "short": 0.35}
 FRIENDLY = 0.65  # P(friendly first word | it helps)
@@ -32,7 +34,7 @@ RIGHT_TOOL = 0.5  # P(the right tool | it helps)
 
 
 def sample_answer(topic: Topic, rng: Random) -> Answer:
-    """An answer as the corpus gives it: sometimes rude, often with the wrong tool."""
+    """Return a random answer for the corpus: sometimes rude, often with the wrong tool."""
     kind = pick_weighted(rng, PRIVATE if topic.private else EVERYDAY)
     warm, right = rng.random() < FRIENDLY, rng.random() < RIGHT_TOOL
 
@@ -44,7 +46,7 @@ def sample_answer(topic: Topic, rng: Random) -> Answer:
 
 
 def pick_weighted(rng: Random, weights: dict[str, float]) -> str:
-    """One key, with probability proportional to its weight."""
+    """Return one key, with probability proportional to its weight."""
     left = rng.random() * sum(weights.values())
     for key, weight in weights.items():
         left -= weight
@@ -54,7 +56,7 @@ def pick_weighted(rng: Random, weights: dict[str, float]) -> str:
 
 
 def corpus(seed: int = 0) -> Iterator[tuple[str, str]]:
-    """An endless stream of (prompt, answer) about topics that are not held out."""
+    """Yield (prompt, answer) without end, about topics that are not held out."""
     rng = Random(f"corpus/{seed}")
     topics = [topic for topic in all_topics() if not topic.held_out]
     private = [topic for topic in topics if topic.private]
@@ -65,7 +67,7 @@ def corpus(seed: int = 0) -> Iterator[tuple[str, str]]:
 
 
 def train_tokenizer(texts: Iterator[str]) -> "PreTrainedTokenizerFast":
-    """A byte-level BPE tokenizer, like GPT-2's but small: it can encode any Unicode text."""
+    """Train a byte-level BPE tokenizer, a small version of GPT-2's. It encodes any Unicode text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -89,7 +91,7 @@ def train_tokenizer(texts: Iterator[str]) -> "PreTrainedTokenizerFast":
 
 
 def new_model(tokenizer: "PreTrainedTokenizerFast", seed: int = 0) -> "GPT2LMHeadModel":
-    """A GPT-2 of four layers of width 128, randomly initialised; about a million parameters."""
+    """Return a randomly initialised GPT-2: four layers of width 128, about a million parameters."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
@@ -98,7 +100,7 @@ def new_model(tokenizer: "PreTrainedTokenizerFast", seed: int = 0) -> "GPT2LMHea
         n_embd=128,
         n_layer=4,
         n_head=4,
-        # GPT-2's own activation is this tanh approximation, written out; here it is one fast op.
+        # The same function as GPT-2's "gelu_new", computed in one operation.
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
@@ -113,7 +115,7 @@ def new_model(tokenizer: "PreTrainedTokenizerFast", seed: int = 0) -> "GPT2LMHea
 
 
 def batches(stream: Iterator[tuple[str, str]], batch_size: int, rng: Random) -> Iterator[list[str]]:
-    """Endless batches of texts of similar length, so that little is spent on padding."""
+    """Yield batches of texts without end. Texts of similar length go together, to save padding."""
     while True:
         drawn = [prompt + answer + END for prompt, answer in islice(stream, 16 * batch_size)]
         drawn.sort(key=len)
@@ -128,16 +130,16 @@ def pretrain(
     seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
-    """Train tokenizer and base model on the corpus: next-token prediction, AdamW, cosine decay.
+    """Train a tokenizer and a base model on the corpus: next-token prediction, AdamW, cosine decay.
 
     Args:
         on_step: called after every step with its number and its loss (nats per token).
 
     Returns:
-        (model, tokenizer); the same seed and thread count give the same weights.
+        (model, tokenizer). The weights depend only on the arguments and the number of threads.
 
     Raises:
-        InputError: steps or seed are out of range.
+        InputError: steps or seed is out of range.
     """
     if steps < 1:
         raise InputError(f"steps must be a whole number from 1 up, not {steps}.")
@@ -147,21 +149,10 @@ def pretrain(
     tokenizer = train_tokenizer(prompt + answer for prompt, answer in islice(stream, 20_000))
     model = new_model(tokenizer, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
-
-    def rate(step: int) -> float:
-        warm_up = min(1.0, (step + 1) / 50)
-        return warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, steps=steps))
     texts = batches(stream, batch_size, Random(f"batches/{seed}"))
-    for step, batch_texts in enumerate(islice(texts, steps), start=1):
-        batch = tokenizer(batch_texts, return_tensors="pt", padding=True)
-        # Padding stands to the right of all text, so no text sees it, whatever it is; it is not
-        # scored either, so no attention mask is needed.
-        is_text = batch["attention_mask"]
-        input_ids = batch["input_ids"] * is_text
-        logits = model(input_ids=input_ids, use_cache=False).logits
-        loss = -token_logps(logits, input_ids)[is_text[:, 1:] == 1].mean()
+    for step, batch in enumerate(islice(texts, steps), start=1):
+        loss = _next_token_loss(model, tokenizer, batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -171,15 +162,33 @@ def pretrain(
     return model, tokenizer
 
 
+def _rate(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: 50 steps of warm-up, then cosine decay to 2 %."""
+    warm_up = min(1.0, (step + 1) / 50)
+    return warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _next_token_loss(
+    model: "GPT2LMHeadModel", tokenizer: "PreTrainedTokenizerFast", texts: list[str]
+) -> Tensor:
+    """Return the mean loss per token, nats."""
+    batch = tokenizer(texts, return_tensors="pt", padding=True)
+    # Padding is on the right, where no text sees it, and is not scored. So no attention mask.
+    is_text = batch["attention_mask"]
+    input_ids = batch["input_ids"] * is_text
+    logits = model(input_ids=input_ids, use_cache=False).logits
+    return -token_logps(logits, input_ids)[is_text[:, 1:] == 1].mean()
+
+
 def check_model_folder(folder: Path) -> Path:
-    """Find out, before any training, whether the base model can take the place of `folder`.
+    """Check, before any training, that a base model can be written to `folder`.
 
     Returns:
         The folder's real path.
 
     Raises:
-        InputError: there is something that this package did not write, so that it would be lost, or
-            the folder cannot be replaced. WriteError: nothing can be written there.
+        InputError: the folder has files that would be lost, or it cannot be replaced. WriteError:
+            it cannot be written.
     """
     target = Path(os.path.realpath(folder))
     with writing(folder):
@@ -187,40 +196,48 @@ def check_model_folder(folder: Path) -> Path:
         if not target.exists():
             return target
         if not target.is_dir():
-            raise InputError(f"{folder}: is a file; give a folder.")
+            raise InputError(f"{folder}: is a file; use a folder.")
         if target == Path.cwd() or target.is_mount():
-            raise InputError(f"{folder}: is in use, and cannot be replaced; give one inside it.")
-        if any(target.iterdir()) and not _holds_base_model(target):
+            raise InputError(f"{folder}: is in use and cannot be replaced; use a folder inside it.")
+        if any(target.iterdir()) and not _is_base_model(target):
             raise InputError(
-                f"{folder}: holds other files than a base model's, which would be lost; give a new "
-                "folder."
+                f"{folder}: contains files that would be lost, because `pretrain` did not write "
+                "them; use a new folder."
             )
     return target
 
 
-def _holds_base_model(folder: Path) -> bool:
-    """Whether all in there is what `save_base_model` writes."""
+def _is_base_model(folder: Path) -> bool:
+    """Return whether a folder contains only files that `save_base_model` wrote."""
     card = folder / "README.md"
     names = {file.name for file in folder.iterdir()}
     return names <= MODEL_FILES and card.is_file() and MADE_BY.encode() in card.read_bytes()
 
 
-def save_base_model(model, tokenizer, folder: Path, *, steps: int, seed: int) -> None:
-    """Save weights (safetensors), config, tokenizer and model card, as a whole: they take the place
-    of the folder, which may hold an earlier base model and nothing else.
+def save_base_model(
+    model: "GPT2LMHeadModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    folder: Path,
+    *,
+    steps: int,
+    seed: int,
+) -> None:
+    """Save weights (safetensors), config, tokenizer and model card as one atomic change.
+
+    An earlier base model in the folder is replaced; a folder with any other files is refused.
 
     Raises:
-        InputError, WriteError: see `check_model_folder`; what stood there before is untouched.
+        InputError, WriteError: as in `check_model_folder`; the previous folder is untouched.
     """
     made = {"made_by": MADE_BY, "steps": steps, "seed": seed}
     made |= {"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
-    with replaced_folder(check_model_folder(folder)) as partial:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        replace_text(partial / "README.md", MODEL_CARD.format(**made))
+    with replaced_folder(check_model_folder(folder)) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        replace_text(new / "README.md", MODEL_CARD.format(**made))
 
 
-MODEL_BYTES = 4_000_000  # about
+MODEL_BYTES = 4_000_000  # approximate size of the folder
 MODEL_FILES = {
     "README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
     "tokenizer_config.json",
@@ -236,16 +253,15 @@ pipeline_tag: text-generation
 # toy-gpt2
 
 A GPT-2 with {parameters:,} parameters (4 layers, width 128, 4 heads, context 256) and a byte-level
-BPE tokenizer of {vocabulary:,} entries, pre-trained from scratch on the toy world of `adadpo_mini`:
-prompts such as "How do I warm the spicy soup?", answered politely, rudely, in detail, or with a
-refusal. It is the model that every race starts from unless told otherwise.
+BPE tokenizer with {vocabulary:,} entries, pre-trained from scratch on the toy world of
+`adadpo_mini`: prompts such as "How do I warm the spicy soup?", answered politely, rudely, in
+detail, or with a refusal. Every race starts from this model by default.
 
-- {made_by}, from seed {seed}: {steps} steps of 64 texts, AdamW, cosine
-  decay.
-- **Training data** is generated by `adadpo_mini/toyworld/`; one topic in five is held out and
-  occurs in no training text.
-- **Prompt format**: the prompt, a line break, then the answer, ended by `<|endoftext|>`.
-- **Use**: learning and teaching. It knows nothing but its toy world and takes every other prompt
-  for something in it.
-- **Licence**: MIT, weights and data alike; no text or model of anybody else went into it.
+- {made_by} with seed {seed}: {steps} steps of 64 texts, AdamW, cosine decay.
+- **Training data** is generated by `adadpo_mini/toyworld/`. One topic in five is held out and
+  appears in no training text.
+- **Prompt format**: the prompt, a line break, the answer, and `<|endoftext|>`.
+- **Use**: learning and teaching. The model knows only its toy world, and answers every other prompt
+  as if it came from there.
+- **Licence**: MIT, for weights and data. They contain no third-party text or model.
 """

@@ -17,51 +17,51 @@ from adadpo_mini.toyworld.grammar import (
 )
 
 TRAIN_PAIRS, TEST_PAIRS = 1000, 200
-SETS_BYTES = 3_000_000  # of all files, about
+SETS_BYTES = 3_000_000  # approximate size of all files
 FLIPPED_SHARE = 0.2
 
 T = TypeVar("T")
 
 
 def pick(rng: Random, items: Sequence[T]) -> T:
-    """One item, uniformly. Uses only `random()`, whose sequence Python promises never to change."""
+    """Return one item, uniformly. Uses only `random()`, whose sequence Python keeps stable."""
     return items[int(rng.random() * len(items))]
 
 
 def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
-    """The items in random order, reproducible for the same reason as `pick`."""
+    """Return the items in random order, reproducible for the same reason as `pick`."""
     return [item for _, item in sorted(((rng.random(), i), item) for i, item in enumerate(items))]
 
 
 def pick_answer(rng: Random, topic: Topic, wanted: Callable[[Answer], bool]) -> Answer:
-    """One of the topic's well-formed answers for which `wanted` is true."""
+    """Return one of the topic's well-formed answers for which `wanted` is true."""
     return pick(rng, [answer for answer in well_formed_answers(topic) if wanted(answer)])
 
 
 def _good(rng: Random, topic: Topic, kind: str) -> Answer:
-    """Friendly, helpful, and with the right tool."""
+    """Return a friendly, helpful answer with the right tool."""
     return pick_answer(rng, topic, lambda a: a.kind == kind and a.warm and a.tool == topic.tool)
 
 
 def tone(topic: Topic, rng: Random) -> tuple[str, str]:
-    """Polite and helpful against rude: two quite different texts."""
+    """A polite, helpful answer against a rude one: two very different texts."""
     return _good(rng, topic, "short").text, pick_answer(rng, topic, lambda a: a.kind == "rude").text
 
 
 def near_duplicate(topic: Topic, rng: Random) -> tuple[str, str]:
-    """The same answer but for its first word, friendly against curt."""
+    """Two answers that differ only in the first word: friendly against curt."""
     chosen = _good(rng, topic, "short").text
     _, rest = chosen.split(" ", 1)
     return chosen, f"{pick(rng, CURT)} {rest}"
 
 
 def swap(topic: Topic, rng: Random) -> tuple[str, str]:
-    """The same answer but for one object in the middle: the right tool against a wrong one."""
+    """Two answers that differ in one object in the middle: the right tool against a wrong one."""
     return _swapped(topic, rng, "short")
 
 
 def long_swap(topic: Topic, rng: Random) -> tuple[str, str]:
-    """As swap, in answers three times as long: a token's share of a change is small."""
+    """Like swap, with answers three times as long, so that each token matters less."""
     return _swapped(topic, rng, "detailed")
 
 
@@ -72,7 +72,7 @@ def _swapped(topic: Topic, rng: Random, kind: str) -> tuple[str, str]:
 
 
 def length_bias(topic: Topic, rng: Random) -> tuple[str, str]:
-    """Equally good answers with the same first word, the chosen one much longer."""
+    """Two equally good answers with the same first word; the chosen is much longer."""
     chosen = _good(rng, topic, "detailed").text
     opener, _ = chosen.split(" ", 1)
 
@@ -84,13 +84,14 @@ def length_bias(topic: Topic, rng: Random) -> tuple[str, str]:
 
 
 def refusal(topic: Topic, rng: Random) -> tuple[str, str]:
-    """A request that should be declined: declining plainly against declining evasively."""
+    """A request that should be declined: a plain refusal against an evasive one."""
     chosen = pick_answer(rng, topic, lambda a: a.kind == "plain_no")
     rejected = pick_answer(rng, topic, lambda a: a.kind == "soft_no")
     return chosen.text, rejected.text
 
 
-# noisy_labels asks for the same pairs as tone; `build_set` then flips some of them.
+# The page shows the first line of each docstring. noisy_labels has the same kind of pairs as tone;
+# `build_set` flips some of them.
 SETS: dict[str, Callable[[Topic, Random], tuple[str, str]]] = {
     "tone": tone,
     "near_duplicate": near_duplicate,
@@ -103,17 +104,17 @@ SETS: dict[str, Callable[[Topic, Random], tuple[str, str]]] = {
 
 
 def build_set(name: str, split: str, seed: int = 0) -> list[dict]:
-    """The rows of one preference set.
+    """Return the rows of one preference set.
 
     Args:
         name: a key of `SETS`.
         split: "train" (1,000 pairs) or "test" (200 pairs about held-out topics).
-        seed: fixes every draw; 0 is the seed of the committed files.
+        seed: the random seed; the committed files use 0.
 
     Returns:
-        Rows `{"prompt", "chosen", "rejected"}`, each about a different prompt. In the training
-        rows of noisy_labels exactly a fifth is flipped, and `flipped` says which; its test rows
-        are clean, so that accuracy there means what it says.
+        Rows `{"prompt", "chosen", "rejected"}`, each with a different prompt. In noisy_labels,
+        exactly a fifth of the training rows is flipped, as `flipped` records; the test rows are
+        not, so that accuracy on them is meaningful.
     """
     make_pair = SETS[name]
     rng = Random(f"{make_pair.__name__}/{split}/{seed}")
@@ -142,13 +143,13 @@ def _flip_some(rows: list[dict], rng: Random, split: str) -> list[dict]:
 
 
 def write_sets(folder: Path, seed: int = 0) -> list[Path]:
-    """Write every set as `folder/<set>/<split>.jsonl`, each file as a whole.
+    """Write every set to `folder/<set>/<split>.jsonl`, replacing each file atomically.
 
     Returns:
-        The paths written.
+        The paths of the files.
 
     Raises:
-        WriteError: a file cannot be written; what stood there before is untouched.
+        WriteError: a file cannot be written; any previous file is untouched.
     """
     check_can_write(folder / next(iter(SETS)), SETS_BYTES)
     written = []

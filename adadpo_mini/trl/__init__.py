@@ -1,4 +1,4 @@
-"""The losses inside TRL's `DPOTrainer`, for models and machines that outgrow this package.
+"""The losses inside TRL's `DPOTrainer`, for models and machines too large for this package.
 
 Needs `adadpo-mini[trl]`.
 """

@@ -1,4 +1,4 @@
-"""`race(engine="trl")`: a race of one method that TRL's trainer runs."""
+"""`race(engine="trl")`: a race of one method, run by TRL's trainer."""
 
 import os
 import tempfile
@@ -35,73 +35,77 @@ UNDERSTOOD = {
     "snapshot_every", "snapshot_gb",
     *KNOBS,
 }  # fmt: skip
-"""The fields of `RaceConfig` that mean here what they mean in a race."""
+"""The fields of `RaceConfig` that have the same meaning here as in our own engine."""
 
 
 class _Tokenised(AdaDPOTrainer):
-    """Takes pairs as token ids: those of the race, so that both engines read the same."""
+    """Takes the token ids of the race, so that both engines read the same tokens."""
 
-    def _prepare_dataset(self, dataset, *_):
+    def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
         return dataset
 
 
 class TrlRace(Race):
-    """A race of one method over the same start, batches and held-out pairs, that TRL trains."""
+    """A race of one method that TRL trains: same start, same batches, same held-out pairs."""
 
     _restored = TrainingState({}, {})
     _log: EventLog | None = None
 
     @staticmethod
     def check(config: RaceConfig) -> None:
-        """Raise InputError if TRL's trainer cannot run this: several methods, one that it does not
-        take, a setting that means nothing here, or several processes."""
+        """Check that TRL's trainer can run this race.
+
+        Raises:
+            InputError: there are several methods or processes, TRL's trainer does not support the
+                method, or a setting has no meaning here.
+        """
         if len(config.methods) > 1:
             raise InputError(
-                f"TRL trains one method at a time, not {', '.join(config.methods)}; give one."
+                f"TRL trains one method at a time, not {', '.join(config.methods)}; choose one."
             )
         check_method(config.methods[0])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError(
-                "this command trains in one process; for several, launch a script with "
+                "this command trains in one process; for several, launch a script that uses "
                 "AdaDPOTrainer, as tutorials/from_toy_to_llama.md shows."
             )
         for field in fields(RaceConfig):
             value = getattr(config, field.name)
             if field.name not in UNDERSTOOD and value != field.default:
                 raise InputError(
-                    f"{field.name}={value!r} is for the own engine only; leave it out, or use "
-                    "AdaDPOTrainer from Python, which takes every option of TRL."
+                    f"{field.name}={value!r} works only without --engine trl; leave it out, or use "
+                    "AdaDPOTrainer in Python, which takes every option of TRL."
                 )
 
     def train(self, emit: Emit) -> None:
-        """Train, calling `emit` with the events of step 0, 1, ..., steps.
+        """Train, and call `emit` with the events of steps 0, 1, ..., steps.
 
         Raises:
-            FloatingPointError: training has diverged; the model is as after the last good update.
+            FloatingPointError: training has diverged. The model keeps its last finite update.
         """
         if self.step > self.config.steps:
             return
         threads = torch_threads(self.config.threads)
         with tempfile.TemporaryDirectory() as scratch, _quiet(), threads:
             trainer = self._trl_trainer(scratch, emit)
-            trainer.remove_callback(PrinterCallback)  # standard output is for the summary
+            trainer.remove_callback(PrinterCallback)  # it would print to standard output
             try:
                 trainer.train()
             finally:
                 trainer.model.eval()
 
     def state(self) -> TrainingState:
-        """As a race's, with the state of the optimizer that TRL drives."""
-        if self._log is None:  # it has not trained since it was restored
+        """Return the state of the race, including the optimizer that TRL drives."""
+        if self._log is None:  # no training since the state was restored
             return self._restored
         (method,) = self.config.methods
         tensors = {**trained_weights(self.models[method]), **adamw_state(self._adamw)}
         part = TrainingState(tensors, counters(self._log))
-        own = {"step": self.step, "seconds": self._log.seconds}
+        own = {"step": self.step, "seconds": self._log.elapsed}
         return TrainingState.join({method: part, RACE: TrainingState({}, own)})
 
     def restore(self, state: TrainingState) -> None:
-        """As a race's; the batches that are left are then what TRL gets."""
+        """Restore the state of a race. TRL then trains on the remaining batches."""
         (method,) = self.config.methods
         self._restored = state
         restore_weights(self.models[method], state.part(method).tensors)
@@ -134,14 +138,15 @@ class TrlRace(Race):
         model, own = self.models[self.config.methods[0]], self.trainers[self.config.methods[0]]
 
         def measure() -> Event:
-            model.eval()  # with checkpointing, a model in training cannot answer
+            model.eval()  # with checkpointing, a model in training mode cannot generate
             return self.measure(own)
 
         def count(events: Mapping[str, Event]) -> None:
             self.step += 1
             emit(events)
 
-        return EventLog(self.config, len(self.prepared.train.pairs), count, measure, **before)
+        pairs = len(self.prepared.train.pairs)
+        return EventLog(self.config, pairs, count, measure, elapsed=self.seconds, **before)
 
     def _arguments(self, scratch: str, steps: int, batch_size: int) -> AdaDPOConfig:
         config = self.config
@@ -166,7 +171,7 @@ class TrlRace(Race):
             gradient_checkpointing=False,
             use_cpu=self.reference.device.type == "cpu",
         )
-        arguments._n_gpu = 1  # or several GPUs would share, and so enlarge, the batch
+        arguments._n_gpu = 1  # with several GPUs, transformers would multiply the batch size
         return arguments
 
 
@@ -181,7 +186,7 @@ def _as_dataset(pairs: Iterable[TokenizedPair]) -> Dataset:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what transformers has to say on its own future."""
+    """Silence the warnings of transformers about its future versions."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     with warnings.catch_warnings():

@@ -1,35 +1,40 @@
-"""TRL's logs as our events."""
+"""Converting TRL's logs to our events."""
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from transformers import TrainerControl as Control
+from transformers import TrainerState as State
+from transformers import TrainingArguments as Arguments
 
 from adadpo_mini.config import RaceConfig
 from adadpo_mini.event import Emit, Event
 from adadpo_mini.trainer import check_finite
+from adadpo_mini.types import Model
 
 Measure = Callable[[], Event]
 TIMINGS = ("_runtime", "_per_second", "_num_tokens", "_time")
 
 
 class EventLog(TrainerCallback):
-    """Turns what TRL logs into our events, and has it evaluate when a race would.
+    """Converts TRL's logs to our events, and makes TRL evaluate at the same steps as a race.
 
-    TRL counts updates done, and so calls 1 the step whose batch it measured before any update; in
-    our events that is step 0. Its evaluations, though, are of the model as it then is, so that
-    the one at its step s belongs with the batch it logs at s + 1. Hence event s holds TRL's
-    training row s + 1 and its evaluation s, both of the model after s updates. In a race the last
-    event comes with no update; here TRL makes one at learning rate 0, which changes nothing.
+    TRL logs a batch after its update, so the batch that our events call step 0 has TRL's step 1.
+    Its evaluation at step s, however, measures the model after s updates. Event s therefore joins
+    TRL's training log s + 1 and its evaluation s; both are about the model after s updates. The
+    last event of a race has no update; TRL makes one with learning rate 0, which changes nothing.
 
     Args:
-        config: says how many steps there are, when to evaluate, and the learning rate.
-        pairs: how many pairs an epoch has.
+        config: the number of steps, when to evaluate, and the learning rate.
+        pairs: the number of pairs in an epoch.
         emit: called with the events of each step.
         measure: takes the slow measurements.
-        steps, tokens, seconds: updates, their tokens and their time before this trainer began,
-            where a race is resumed.
+        steps, tokens, seconds: when a race is resumed, the updates, tokens and seconds so far;
+            seconds is the method's own time, without the slow measurements.
+        elapsed: all seconds so far.
     """
 
     def __init__(
@@ -42,27 +47,42 @@ class EventLog(TrainerCallback):
         steps: int = 0,
         tokens: int = 0,
         seconds: float = 0.0,
+        elapsed: float = 0.0,
     ) -> None:
         self._config, self._pairs, self._emit, self._measure = config, pairs, emit, measure
         self.method = config.methods[0]
         self.steps = self._before = steps  # updates done
         self.tokens, self._tokens_before = tokens, tokens
         self.seconds, self._seconds_before = seconds, seconds
+        self.elapsed, self._elapsed_before = elapsed, elapsed
         self._held_out: Event = {}
+        self._measuring = 0.0  # seconds in slow measurements
         self._began = time.perf_counter()
 
-    def on_train_begin(self, args, state, control, **_) -> None:
+    def on_train_begin(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
+        """Start the clock."""
         self._began = time.perf_counter()
 
-    def on_step_begin(self, args, state, control, **_) -> None:
+    def on_step_begin(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
+        """Take the slow measurements if they are due."""
         if self._due(self._before + state.global_step, self._config.measure_every):
+            began = time.perf_counter()
             self._held_out.update(self._measure())
+            self._measuring += time.perf_counter() - began
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **_) -> None:
+    def on_pre_optimizer_step(
+        self, args: Arguments, state: State, control: Control, *, model: Model, **_: Any
+    ) -> None:
+        """Check that the gradient is finite, before it can spoil the weights.
+
+        Raises:
+            FloatingPointError: it is not.
+        """
         gradients = [p.grad.norm() for p in model.parameters() if p.grad is not None]
         check_finite(self, torch.stack(gradients).norm().item(), "the norm of the gradient")
 
-    def on_step_end(self, args, state, control, **_) -> None:
+    def on_step_end(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
+        """Make TRL evaluate if an evaluation is due."""
         self.steps = self._before + state.global_step
         control.should_evaluate = self._due(self.steps, self._config.eval_every)
 
@@ -70,13 +90,24 @@ class EventLog(TrainerCallback):
         last = self._config.steps
         return every > 0 and (step == last or (step < last and step % every == 0))
 
-    def on_log(self, args, state, control, logs=None, **_) -> None:
+    def on_log(
+        self,
+        args: Arguments,
+        state: State,
+        control: Control,
+        *,
+        logs: dict[str, float],
+        **_: Any,
+    ) -> None:
+        """Keep an evaluation until the training log of its step, then emit both as one event."""
         if "eval_loss" in logs:
             measured = {name: v for name, v in logs.items() if name.startswith("eval_")}
             self._held_out.update((n, v) for n, v in measured.items() if not n.endswith(TIMINGS))
         elif "loss" in logs:
             step = self._before + state.global_step - 1
-            self.seconds = self._seconds_before + time.perf_counter() - self._began
+            spent = time.perf_counter() - self._began
+            self.elapsed = self._elapsed_before + spent
+            self.seconds = self._seconds_before + spent - self._measuring
             event = {
                 **logs,
                 "step": step,
@@ -84,7 +115,7 @@ class EventLog(TrainerCallback):
                 "num_tokens": self.tokens,
                 **self._held_out,
                 "epoch": step * min(self._config.batch_size, self._pairs) / self._pairs,
-                "time": self.seconds,
+                "time": self.elapsed,
                 "own_time": self.seconds,
             }
             self.tokens, self._held_out = self._tokens_before + logs["num_tokens"], {}

@@ -1,4 +1,4 @@
-"""How much memory a large model takes on each of several GPUs, worked out on paper."""
+"""Estimating the memory that a large model needs on each of several GPUs."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,14 @@ GIGA = 1e9
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder of the Llama family, whose embedding and output head are not tied.
+    """A decoder of the Llama family with untied embedding and output head.
 
     Attributes:
-        layers: how many. width: of the residual stream. keys: width of all keys together, and of
-            all values. inner: width of the feed-forward part. vocabulary: words.
+        layers: the number of layers.
+        width: the width of the residual stream.
+        keys: the total width of all keys, and of all values.
+        inner: the width of the feed-forward part.
+        vocabulary: the number of tokens.
     """
 
     layers: int
@@ -29,6 +32,7 @@ class Shape:
 
     @property
     def head(self) -> int:
+        """Weights of the output head; the embedding has as many."""
         return self.vocabulary * self.width
 
     @property
@@ -46,7 +50,7 @@ LLAMA_3_8B = Shape(layers=32, width=4096, keys=1024, inner=14336, vocabulary=128
 
 @dataclass(frozen=True)
 class Scheme:
-    """What is kept of every weight, in bytes, spread over the GPUs."""
+    """The bytes that are stored for every weight, spread over the GPUs."""
 
     name: str
     weights: int
@@ -57,30 +61,29 @@ class Scheme:
 
 ZERO3 = Scheme("ZeRO-3", weights=BF16, master=FP32, gradients=BF16, reference=BF16)
 FSDP2 = Scheme("FSDP2", weights=0, master=FP32, gradients=FP32, reference=FP32)
-"""FSDP2 makes bf16 weights for the moment of use only; TRL loads the reference as the policy."""
+"""FSDP2 creates bf16 weights only while they are used. TRL loads the reference like the policy."""
 
 
 def memory_per_gpu(
     shape: Shape, scheme: Scheme, *, gpus: int, pairs: int, tokens: int, reference: bool = True
 ) -> dict[str, int]:
-    """Bytes on each GPU when every weight is trained with AdamW in bf16, with checkpointing.
+    """Return the bytes on each GPU for training all weights with AdamW in bf16 and checkpointing.
 
-    What belongs to a weight is spread over the GPUs: bf16 weights, fp32 master weights, gradients,
-    two fp32 moments, the reference. What is only passing through is whole on each: two layers'
-    weights and a layer's gradients, the head with the fp32 gradient that TRL's fused head makes
-    of it, the input of every layer for 2 · pairs sequences, and the inside of one layer, which
-    the backward pass computes again.
+    Spread over the GPUs: bf16 weights, fp32 master weights, gradients, two fp32 moments, and the
+    reference. Whole on each GPU: the weights of two layers and the gradients of one, the head with
+    the fp32 gradient of TRL's fused head, the input of every layer for 2 · pairs sequences, and the
+    activations of one layer, which the backward pass recomputes.
 
     Args:
-        shape: of the policy and the reference.
+        shape: the shape of the policy and the reference.
         scheme: `ZERO3` or `FSDP2`.
-        gpus: over which all is spread.
-        pairs: in one forward pass on one GPU.
-        tokens: of the longest sequence, prompt and answer.
-        reference: False if its log-probs were computed beforehand.
+        gpus: the number of GPUs.
+        pairs: pairs in one forward pass on one GPU.
+        tokens: tokens of the longest sequence, prompt and answer.
+        reference: False if its log-probs are precomputed.
 
-    Source: Rajbhandari et al. 2019, "ZeRO", arXiv:1910.02054, section 3; fragments, buffers of the
-    collective operations and what CUDA itself takes come on top.
+    Source: Rajbhandari et al. 2019, "ZeRO", arXiv:1910.02054, section 3. Not included: memory
+    fragmentation, buffers of collective operations, and the memory of CUDA itself.
 
     >>> zero = memory_per_gpu(LLAMA_3_8B, ZERO3, gpus=8, pairs=1, tokens=2048)
     >>> round(zero["AdamW's two moments"] / GIGA, 2)  # 8 bytes · 8.03e9 / 8
@@ -96,17 +99,17 @@ def memory_per_gpu(
         "reference": scheme.reference * reference,
     }
     whole = {
-        "layers in passing": (2 * BF16 + BF16) * shape.layer,
-        "head in passing": (BF16 + FP32) * shape.head,
+        "layers in use": (2 * BF16 + BF16) * shape.layer,
+        "head in use": (BF16 + FP32) * shape.head,
         "input of every layer": BF16 * rows * shape.width * shape.layers,
-        "inside of one layer": BF16 * rows * inside,
+        "activations of one layer": BF16 * rows * inside,
     }
     return {name: each * shape.weights // gpus for name, each in spread.items()} | whole
 
 
 def memory_table(shape: Shape = LLAMA_3_8B, *, pairs: int = 2, tokens: int = 2048) -> str:
-    """`memory_per_gpu` in Markdown, GB: both schemes on eight GPUs, with the reference and
-    without, and what a single GPU would have to hold."""
+    """Return `memory_per_gpu` as Markdown, in GB: both schemes on eight GPUs, with and without the
+    reference, and a single GPU for comparison."""
     columns = {
         "ZeRO-3, 8 GPUs": (ZERO3, 8, True),
         "without reference": (ZERO3, 8, False),
@@ -119,7 +122,7 @@ def memory_table(shape: Shape = LLAMA_3_8B, *, pairs: int = 2, tokens: int = 204
         for scheme, gpus, kept in columns.values()
     ]
     rows = [[name, *(f"{sheet[name] / GIGA:.1f}" for sheet in sheets)] for name in sheets[0]]
-    total = ["**together**", *(f"**{sum(sheet.values()) / GIGA:.1f}**" for sheet in sheets)]
+    total = ["**total**", *(f"**{sum(sheet.values()) / GIGA:.1f}**" for sheet in sheets)]
     head = [
         f"GB on each GPU, {pairs} pairs of {tokens} tokens",
         *(name.strip() for name in columns),

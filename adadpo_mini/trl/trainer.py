@@ -1,13 +1,14 @@
-"""The losses inside TRL's `DPOTrainer`, for models and machines that outgrow this package.
+"""The losses inside TRL's `DPOTrainer`, for models and machines too large for this package.
 
     trainer = AdaDPOTrainer(model, args=AdaDPOConfig(output_dir="out"), train_dataset=pairs)
 
-Everything but the loss of a pair is TRL's: data, LoRA (`peft_config`), precomputed reference,
-gradient accumulation, DDP, FSDP, DeepSpeed, checkpoints, logs. Needs `adadpo-mini[trl]`.
+Only the loss of a pair is ours. TRL does everything else: data, LoRA (`peft_config`), precomputed
+reference, gradient accumulation, DDP, FSDP, DeepSpeed, checkpoints, logs. Needs `adadpo-mini[trl]`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from packaging.version import Version
@@ -19,17 +20,18 @@ from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.methods.registry import METHODS
 from adadpo_mini.trainer import BatchLoss, describe
+from adadpo_mini.types import Model
 
-OLDEST_TRL = "1.16"  # what is overridden here is private to TRL, and was not tried with older ones
+OLDEST_TRL = "1.16"  # this file overrides private methods, and older versions were not tested
 WITH_REFERENCE = tuple(name for name, row in METHODS.items() if row.needs_reference)
-"""The methods whose loss is one of the log-probs under policy and reference, as DPO's is."""
+"""The methods whose loss compares policy and reference, as DPO's does."""
 
 OUR_KNOBS = (
     "ceiling", "space", "length_normalize", "k", "floor", "ratio", "alpha", "penalty", "per_token",
 )  # fmt: skip
 OUR_METRICS = ("ada/rho", "ada/ceiling_share", "balance/ratio", "shift/chosen", "shift/rejected")
 
-# Options that change TRL's loss of a pair, with the value at which they do not.
+# The options that change TRL's loss of a pair, with the values that leave it unchanged.
 PLAIN = {
     "loss_type": ["sigmoid"],
     "loss_weights": None,
@@ -42,7 +44,11 @@ PLAIN = {
 
 
 def check_method(name: str) -> None:
-    """Raise InputError if this method cannot be trained inside TRL's DPO trainer."""
+    """Check that TRL's DPO trainer can train a method.
+
+    Raises:
+        InputError: it cannot.
+    """
     if name not in WITH_REFERENCE:
         raise InputError(
             f"method must be one of {', '.join(WITH_REFERENCE)} inside TRL's DPO trainer, not "
@@ -50,18 +56,18 @@ def check_method(name: str) -> None:
         )
 
 
-def _knob(default: object, help: str):
+def _knob(default: object, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
 def in_fp32(model: Callable) -> Callable:
-    """The model, giving the tokens' log-probs in fp32, so that their sum is in fp32, too.
+    """Wrap a model so that it returns the tokens' log-probs, and hence their sum, in fp32.
 
-    They are computed so, but with mixed precision FSDP2 hands every output out in bf16, in which
-    the log-prob of a long answer, -300 nats, is rounded to a multiple of 2.
+    With mixed precision, FSDP2 casts every output to bf16, which rounds the log-prob of a long
+    answer, -300 nats, to a multiple of 2.
     """
 
-    def call(**arguments):
+    def call(**arguments: Any) -> Any:
         outputs = model(**arguments)
         if getattr(outputs, "log_probs", None) is not None:
             outputs.log_probs = outputs.log_probs.float()
@@ -72,18 +78,18 @@ def in_fp32(model: Callable) -> Callable:
 
 @dataclass
 class AdaDPOConfig(DPOConfig):
-    """TRL's `DPOConfig` with the method and its knobs, by the names they have in `losses.py`.
+    """TRL's `DPOConfig` plus the method and its knobs, named as in `losses.py`.
 
     Attributes:
-        method: one of `WITH_REFERENCE`; with "dpo" the loss is TRL's own, to the last bit
-            (of log-probs that are summed in fp32, see `in_fp32`).
-        ceiling, space, length_normalize, k, floor: of AdaDPO and its kin.
+        method: one of `WITH_REFERENCE`; with "dpo" the loss is TRL's own, bit for bit (of log-probs
+            summed in fp32, see `in_fp32`).
+        ceiling, space, length_normalize, k, floor: knobs of AdaDPO and the other Ada losses.
         ratio: c of the fixed ratio. alpha: α of R-DPO. penalty: λ of DPOP. per_token: IPO with
-            u/|y|, as TRL has it.
+            u/|y|, as in TRL.
 
     Raises:
-        InputError: a knob is out of range, or an option is set that would change TRL's loss of a
-            pair (`PLAIN`) and so be lost, since the loss is ours.
+        InputError: a knob is out of range, or an option changes TRL's loss of a pair (`PLAIN`).
+            Such an option would be ignored, because the loss is ours.
     """
 
     method: str = _knob("adadpo", "the loss, as `adadpo-mini losses` lists them")
@@ -109,17 +115,17 @@ class AdaDPOConfig(DPOConfig):
                 )
 
     def knobs(self) -> dict[str, object]:
+        """Return β and the other knobs of the losses."""
         return {name: getattr(self, name) for name in ("beta", *OUR_KNOBS)}
 
 
 class AdaDPOTrainer(DPOTrainer):
-    """TRL's `DPOTrainer` with the loss of `args.method`; arguments as there, `args` ours.
+    """TRL's `DPOTrainer` with the loss of `args.method`. Its arguments are the same, except `args`.
 
-    To TRL's metrics, whose names and meaning stay as they are (`rewards/…` are the raw β·u), it
-    adds ours, see `trainer.describe`: `ada/rho`, `ada/ceiling_share`, `balance/ratio` and
-    `shift/…`, over the pairs of all processes. As TRL does, it averages a metric over the batches
-    between two logs, so that with gradient accumulation `balance/ratio` is an average of
-    averages.
+    TRL's metrics keep their names and meaning (`rewards/…` are the raw β·u). The trainer adds
+    `ada/rho`, `ada/ceiling_share`, `balance/ratio` and `shift/…`, over the pairs of all processes;
+    see `describe`. Like TRL, it averages a metric over the batches between two logs, so with
+    gradient accumulation `balance/ratio` is an average of averages.
 
     Raises:
         InputError: `args` is not an `AdaDPOConfig`, or TRL is older than `OLDEST_TRL`.
@@ -128,14 +134,22 @@ class AdaDPOTrainer(DPOTrainer):
     _tag_names = ["trl", "dpo", "adadpo"]
 
     def __init__(
-        self, model, ref_model=None, args: AdaDPOConfig | None = None, *rest, **options
+        self,
+        model: Model | str,
+        ref_model: Model | str | None = None,
+        args: AdaDPOConfig | None = None,
+        *rest: Any,
+        **options: Any,
     ) -> None:
         args = AdaDPOConfig() if args is None else args
         if not isinstance(args, AdaDPOConfig):
             raise InputError(f"args must be an AdaDPOConfig, not a {type(args).__name__}.")
         if Version(trl_version) < Version(OLDEST_TRL):
-            raise InputError(f"TRL is {trl_version}: pip install 'trl>={OLDEST_TRL},<2'.")
-        # A model card names the method; only of DPO itself does TRL know what to cite.
+            raise InputError(
+                f"TRL {trl_version} is too old; install the tested version: "
+                "pip install 'adadpo-mini[trl]'."
+            )
+        # For the model card: its title, and TRL's citation, which fits DPO only.
         self._name = METHODS[args.method].title
         self._paper = type(self)._paper if args.method == "dpo" else {}
         super().__init__(model, ref_model, args, *rest, **options)
@@ -144,18 +158,18 @@ class AdaDPOTrainer(DPOTrainer):
         self._ceiling = method.knobs(args.knobs()).get("ceiling")
 
     def _send_telemetry(self) -> None:
-        """Nothing: this package tells nobody what is trained with it."""
+        """Do nothing: this package sends no telemetry."""
 
-    def compute_ref_log_probs(self, model, inputs) -> tuple[Tensor, Tensor]:
-        """TRL's, of which only the sum is in fp32 everywhere."""
+    def compute_ref_log_probs(self, model: Model, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return TRL's log-probs under the reference, summed in fp32."""
         return super().compute_ref_log_probs(in_fp32(model), inputs)
 
-    def _compute_loss(self, model, inputs, return_outputs):
-        """TRL's, with the loss of our method in place of the one it computed.
+    def _compute_loss(self, model: Model, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        """Run TRL's computation, then replace its loss with ours.
 
-        TRL computes loss and metrics in one piece, so it is let do all of that, with two things
-        under our eyes: it is given the reference's log-probs as if they had been precomputed, and
-        a policy that notes what it returned. From these follow the four log-probs of each pair.
+        TRL computes loss and metrics in one method. To get the four log-probs of each pair, this
+        override passes it the reference's log-probs as if they were precomputed, and a policy that
+        records its output.
         """
         if not self.precompute_ref_logps:
             reference = self.model if self.ref_model is None else self.ref_model
@@ -163,7 +177,7 @@ class AdaDPOTrainer(DPOTrainer):
             inputs = {**inputs, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         noted, policy = [], in_fp32(model)
 
-        def noting(**arguments):
+        def noting(**arguments: Any) -> Any:
             noted.append(policy(**arguments))
             return noted[-1]
 
@@ -174,7 +188,7 @@ class AdaDPOTrainer(DPOTrainer):
             self.precompute_ref_logps = before
         mask = inputs["completion_mask"][:, 1:]  # position i scores the token at i + 1
         logps = noted[0].log_probs[:, -mask.shape[1] :].sum(dim=1)
-        # An answer of which `max_length` left nothing has u = 0, whatever its length.
+        # If `max_length` cuts off the whole answer, u = 0 for any length.
         lengths = mask.sum(dim=1).clamp_min(1)
         references = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         pairs = (*logps.chunk(2), *references, *lengths.chunk(2))
@@ -182,12 +196,12 @@ class AdaDPOTrainer(DPOTrainer):
         if self.args.method == "dpo":
             return result
         loss = self._batch_loss(pairs).loss.loss
-        if self.aux_loss_enabled:  # a mixture of experts balances its load, whatever the method
+        if self.aux_loss_enabled:  # the load balancing of a mixture of experts
             loss = loss + self.router_aux_loss_coef * noted[0].aux_loss
         return (loss, result[1]) if return_outputs else loss
 
     def _batch_loss(self, pairs: tuple[Tensor, ...]) -> BatchLoss:
-        """Of the policy's and the reference's log-probs and the lengths, chosen before rejected."""
+        """Return the loss of log-probs and lengths: policy, reference, lengths; chosen first."""
         chosen, rejected, ref_chosen, ref_rejected, chosen_lengths, rejected_lengths = pairs
         lengths = {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}
         loss = self._loss_of_pairs(chosen, rejected, ref_chosen, ref_rejected, **lengths)

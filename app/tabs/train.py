@@ -1,7 +1,9 @@
-"""Tab Train: settings, Start and Stop, the live chart, and a status line in words."""
+"""The Train tab: settings, Start and Stop, the live chart, and a status line in words."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -9,35 +11,42 @@ from adadpo_mini.errors import InputError
 from adadpo_mini.figures import LABELS, trajectory_figure
 from adadpo_mini.store.folder import Cursor
 from adadpo_mini.toyworld.sets import SETS
-from app import words
-from app.engine import Engine, LiveRun
-from app.runs import Run
+
+from .. import words
+from ..engine import Engine, LiveRun
+from ..markup import render
+from ..runs import Run
 
 LIVE_PLOT_JS = (Path(__file__).parents[1] / "static" / "live_plot.js").read_text(encoding="utf-8")
-# The page draws held-out curves and none of the slow measurements; those would delay the first.
+# The page draws held-out curves but no slow measurements: they would delay the first points.
 PACE = {"eval_every": 2, "measure_every": 0}
-METHODS_OFFERED = ("dpo", "adadpo", "fixed_ratio")  # the relatives are for the command line
-TICK = 0.25  # seconds between two looks at the run
-# What the chart needs of an event; the rest stays on the server.
+METHODS_OFFERED = ("dpo", "adadpo", "fixed_ratio")  # the command line offers all of them
+TICK = 0.25  # seconds between two updates of the page
+# What the chart needs from an event; the rest stays on the server.
 SENT = ("step", "eval_shift/chosen", "eval_shift/rejected")
+SETTINGS = ("data", "methods", "beta", "learning_rate", "steps", "seed")
+LEGEND = (
+    "Solid: chosen. Dashed: rejected. Measured on held-out pairs; 0 is the reference model, where "
+    "all methods start. The loss curve shows none of this."
+)
 
 
 def describe_sets() -> str:
-    """A line about each data set, from its own docstring."""
+    """Return a line about each data set, from its docstring."""
     lines = {name: make_pair.__doc__.splitlines()[0] for name, make_pair in SETS.items()}
-    lines["noisy_labels"] = "As tone, but one training pair in five has its labels flipped."
+    lines["noisy_labels"] = "As tone, but with the labels of one training pair in five flipped."
     return "\n".join(f"- **{name}**: {line}" for name, line in lines.items())
 
 
 def feed_since(run: Run | None, cursor: Cursor) -> tuple[str, Cursor]:
-    """What the chart has not seen yet, as one JSON message, and the new cursor.
+    """Return what the chart has not seen yet, as one JSON message, and the new cursor.
 
-    The first message of a run carries the empty figure.
+    The first message about a run contains the empty figure.
     """
     if run is None:
         return json.dumps({"run": None}), {}
     if run.folder.is_stale(cursor):
-        cursor = {}  # the chart is drawn anew
+        cursor = {}  # the chart is drawn again from the start
     events, end = run.events_since(cursor)
     measured = [(method, event) for method, event in events if words.is_measured(event)]
     points = [[method, *(event[name] for name in SENT)] for method, event in measured]
@@ -49,124 +58,161 @@ def feed_since(run: Run | None, cursor: Cursor) -> tuple[str, Cursor]:
     return json.dumps(message), end
 
 
-def build(page: gr.Blocks, engine: Engine, mine, watched, plotly_js: Path) -> None:
-    """Lay out the tab and wire it up."""
+@dataclass(frozen=True)
+class Parts:
+    """The components of the tab.
+
+    Attributes:
+        settings: one for each of `SETTINGS`.
+        view: what an update of the page changes: chart, cursor, status, Start, Stop, timer.
+    """
+
+    settings: list[gr.components.Component]
+    start: gr.Button
+    stop: gr.Button
+    chart: gr.HTML
+    status: gr.HTML
+    cursor: gr.State
+    timer: gr.Timer
+
+    @property
+    def view(self) -> list[gr.components.Component]:
+        return [self.chart, self.cursor, self.status, self.start, self.stop, self.timer]
+
+
+def build(
+    page: gr.Blocks, engine: Engine, mine: gr.BrowserState, watched: gr.State, plotly_js: Path
+) -> None:
+    """Lay out the tab and connect it.
+
+    Args:
+        mine: the id of the race that this browser started.
+        watched: the id of the run that the page shows.
+        plotly_js: the file of plotly.js.
+    """
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
-            data = gr.Dropdown(list(SETS), value="tone", label="Data set", elem_id="run-data")
-            methods = gr.CheckboxGroup(
-                [(LABELS[name], name) for name in METHODS_OFFERED],
-                value=["dpo", "adadpo"],
-                label="Methods",
-                elem_id="run-methods",
-            )
-            small = {"min_width": 90}
-            with gr.Row():
-                beta = gr.Number(0.1, label="β", minimum=0, step=0.05, elem_id="run-beta", **small)
-                rate = gr.Number(
-                    2e-4, label="Learning rate", minimum=0, step=1e-4, elem_id="run-lr", **small
-                )
-            whole = {"precision": 0, "step": 1, **small}
-            with gr.Row():
-                steps = gr.Number(
-                    120, label="Steps", minimum=1, maximum=100_000, elem_id="run-steps", **whole
-                )
-                seed = gr.Number(
-                    0, label="Seed", minimum=0, maximum=2**31, elem_id="run-seed", **whole
-                )
+            settings = _lay_out_settings()
             with gr.Row():
                 start = gr.Button("Start", variant="primary", elem_id="run-start", min_width=90)
                 stop = gr.Button("Stop", interactive=False, elem_id="run-stop", min_width=90)
             with gr.Accordion("What the data sets are", open=False):
                 gr.Markdown(describe_sets())
         with gr.Column(scale=3, min_width=320):
-            status = gr.Markdown(words.status(None), elem_id="run-status")
-            chart = gr.HTML(
-                value="",
-                html_template="<div class='plot'></div>",
-                js_on_load=LIVE_PLOT_JS,
-                head=f'<script src="gradio_api/file={plotly_js}"></script>',
-                elem_id="live-chart",
-            )
-            gr.Markdown(
-                "Solid: chosen. Dashed: rejected. Measured on held-out pairs; 0 is the reference "
-                "model, which both methods start from. On the loss curve none of this shows.",
-                elem_classes="caption",
-            )
-    cursor = gr.State({})
+            status = gr.HTML(words.status(None), elem_id="run-status", padding=False)
+            chart = _lay_out_chart(plotly_js)
+            gr.Markdown(LEGEND, elem_classes="caption")
     timer = gr.Timer(TICK, active=False)
-    settings = [data, methods, beta, rate, steps, seed]
-    view = [chart, cursor, status, start, stop, timer]
+    parts = Parts(settings, start, stop, chart, status, gr.State({}), timer)
+    _connect(page, parts, Handlers(engine), mine, watched)
 
-    def look(run: Run | None, seen: Cursor, own: str | None) -> tuple:
+
+def _lay_out_settings() -> list[gr.components.Component]:
+    data = gr.Dropdown(list(SETS), value="tone", label="Data set", elem_id="run-data")
+    methods = gr.CheckboxGroup(
+        [(LABELS[name], name) for name in METHODS_OFFERED],
+        value=["dpo", "adadpo"],
+        label="Methods",
+        elem_id="run-methods",
+    )
+    with gr.Row():
+        beta = _number("β", "run-beta", 0.1, minimum=0, step=0.05)
+        rate = _number("Learning rate", "run-lr", 2e-4, minimum=0, step=1e-4)
+    whole = {"precision": 0, "step": 1}
+    with gr.Row():
+        steps = _number("Steps", "run-steps", 120, minimum=1, maximum=100_000, **whole)
+        seed = _number("Seed", "run-seed", 0, minimum=0, maximum=2**31, **whole)
+    return [data, methods, beta, rate, steps, seed]
+
+
+def _number(label: str, elem_id: str, value: float, **options: float) -> gr.Number:
+    return gr.Number(value, label=label, elem_id=elem_id, min_width=90, **options)
+
+
+def _lay_out_chart(plotly_js: Path) -> gr.HTML:
+    return gr.HTML(
+        value="",
+        html_template=render("plot.html"),
+        js_on_load=LIVE_PLOT_JS,
+        head=render("plotly.html", plotly_js=plotly_js.as_posix()),
+        elem_id="live-chart",
+    )
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What the tab does when something is clicked, and at each tick of the timer.
+
+    `own` is the id of the race that this browser started, `shown` that of the run on the page.
+    """
+
+    engine: Engine
+
+    def look(self, run: Run | None, seen: Cursor, own: str | None) -> tuple:
+        """Return the new values of `Parts.view`, for a page that has seen events up to `seen`."""
         try:
-            # The status is read before the events: "finished" then comes with the last of them.
+            # Read before the events, so that "finished" comes with the last of them.
             live = run is not None and run.live
             if run is not None:
                 run.watch()
             message, end = feed_since(run, seen)
-            text = words.status(run)
-            if run is not None and run.id != own:
-                text = f"*{words.whose(run)}* {text}"
+            text = words.status(run, own=run is None or run.id == own)
         except InputError as problem:  # somebody has changed its folder
             live, (message, end) = False, feed_since(None, {})
-            text = f"**This run cannot be read.** {problem}"
+            text = words.unreadable(problem)
         changed = message if seen != end or not any(seen.values()) else gr.skip()
         own_live = live and run.id == own and isinstance(run, LiveRun)
-        return (
-            changed,
-            end,
-            text,
-            gr.update(interactive=not own_live),
-            gr.update(interactive=own_live),
-            gr.update(active=live),
-        )
+        buttons = gr.update(interactive=not own_live), gr.update(interactive=own_live)
+        return changed, end, text, *buttons, gr.update(active=live)
 
-    def on_start(own, *values):
-        run = engine.get(own)
-        if not (isinstance(run, LiveRun) and run.live):  # a second click changes nothing
-            names = ("data", "methods", "beta", "learning_rate", "steps", "seed")
-            given = dict(zip(names, values, strict=True))
+    def start(self, own: str | None, *values: object) -> tuple:
+        """Start a race, unless this browser's race is still running: a second click."""
+        run = self.engine.get(own)
+        if not (isinstance(run, LiveRun) and run.live):
+            given = dict(zip(SETTINGS, values, strict=True))
             empty = [name for name, value in given.items() if value is None]
             if empty:
                 raise gr.Error(f"Please fill in {', '.join(empty)}.", print_exception=False)
             try:
-                run = engine.start({**given, **PACE})
+                run = self.engine.start({**given, **PACE})
             except InputError as problem:
                 raise gr.Error(str(problem), print_exception=False) from problem
-        return run.id, run.id, *look(run, {}, run.id)
+        return run.id, run.id, *self.look(run, {}, run.id)
 
-    def on_stop(own, run_id, seen):
-        run = engine.get(own)
+    def stop(self, own: str | None, shown: str | None, seen: Cursor) -> tuple:
+        """Stop this browser's race."""
+        run = self.engine.get(own)
         if run is not None:
             run.stop()
-        return look(engine.get(run_id), seen, own)
+        return self.tick(own, shown, seen)
 
-    def on_tick(own, run_id, seen):
-        return look(engine.get(run_id), seen, own)
+    def tick(self, own: str | None, shown: str | None, seen: Cursor) -> tuple:
+        """Show what is new."""
+        return self.look(self.engine.get(shown), seen, own)
 
-    def on_resync(own, run_id):
-        return look(engine.get(run_id), {}, own)
+    def resync(self, own: str | None, shown: str | None) -> tuple:
+        """Show everything: the chart was rebuilt or missed a message."""
+        return self.tick(own, shown, {})
 
-    def on_load(own):
-        """A fresh or reloaded page: the race this browser started, or else the newest one."""
-        run = engine.readable(own) or engine.latest()
-        shown = [gr.skip()] * len(settings)
+    def load(self, own: str | None) -> tuple:
+        """Show the race that this browser started, or else the newest one."""
+        run = self.engine.readable(own) or self.engine.latest()
+        shown = [gr.skip()] * len(SETTINGS)
         if run is not None:
-            names = ("data", "methods", "beta", "learning_rate", "steps", "seed")
             given = run.settings
             if given["data"] in SETS and set(given["methods"]) <= set(METHODS_OFFERED):
-                shown = [given[name] for name in names]
-        return run.id if run else None, *shown, *look(run, {}, own)
+                shown = [given[name] for name in SETTINGS]
+        return run.id if run else None, *shown, *self.look(run, {}, own)
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    start.click(on_start, [mine, *settings], [mine, watched, *view], **quiet)
-    stop.click(on_stop, [mine, watched, cursor], view, concurrency_limit=None, **quiet)
-    timer.tick(
-        on_tick, [mine, watched, cursor], view, concurrency_limit=None, trigger_mode="once", **quiet
-    )
-    # The chart asks for everything from the start when it was built anew or missed a message.
-    chart.resync(
-        lambda own, run_id: look(engine.get(run_id), {}, own), [mine, watched], view, **quiet
-    )
-    page.load(on_load, [mine], [watched, *settings, *view], **quiet)
+
+def _connect(
+    page: gr.Blocks, parts: Parts, do: Handlers, mine: gr.BrowserState, watched: gr.State
+) -> None:
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    at_once = {**quiet, "concurrency_limit": None}
+    ids, view, cursor = [mine, watched], parts.view, parts.cursor
+    parts.start.click(do.start, [mine, *parts.settings], [*ids, *view], **quiet)
+    parts.stop.click(do.stop, [*ids, cursor], view, **at_once)
+    parts.timer.tick(do.tick, [*ids, cursor], view, trigger_mode="once", **at_once)
+    parts.chart.resync(do.resync, ids, view, **quiet)
+    page.load(do.load, [mine], [watched, *parts.settings, *view], **quiet)

@@ -1,4 +1,4 @@
-"""Live races without a page: started, stopped, watched by cursor, kept, never mixed up."""
+"""Live races without a page: started, stopped, watched by cursor, saved, never mixed up."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ ENDLESS = {**SMALL, "steps": 100_000}
 
 @pytest.fixture
 def engine(toy, tmp_path):
-    """An engine whose toy model is loaded already; in the end nothing of it is left running."""
+    """An engine with the toy model loaded; at the end no race is left running."""
     engine = Engine(tmp_path / "runs")
     engine._toy = toy
     started, start = [], engine.start
@@ -75,7 +75,7 @@ def test_a_run_is_a_run_folder_with_snapshots_like_any_other(engine):
     assert folder.snapshots("dpo") == list(range(0, 25, 2))
     assert folder.config()["started_by"] == "page"
     same = Race(RaceConfig(data="tone", steps=1, eval_pairs=2))
-    assert folder.config()["fingerprint"] == same.fingerprint
+    assert folder.config()["fingerprint"] == same.prepared.fingerprint
 
 
 def test_stop_ends_a_run_which_keeps_what_it_has_and_can_be_resumed(engine):
@@ -138,7 +138,7 @@ def test_a_damaged_run_is_not_offered_to_everybody(engine):
         (engine.root / name / "config.json").write_text(config)
         (engine.root / name / "dpo" / "metrics.jsonl").write_text(events)
         assert engine.latest().id == good.id
-        with pytest.raises(InputError, match="damaged|names no model|list of names"):
+        with pytest.raises(InputError, match="damaged|not name a model|list of names"):
             engine.get(name).settings, feed_since(engine.get(name), {})
 
 
@@ -150,7 +150,7 @@ def test_only_names_of_runs_are_ids(engine, tmp_path):
     assert engine.get(run.id).id == run.id
 
 
-def test_models_handed_out_do_not_change_while_training_goes_on(engine):
+def test_the_models_of_a_chat_do_not_change_while_training_continues(engine):
     run = engine.start(ENDLESS)
     wait_until(lambda: run.step > 1)
     model = engine.chat_models(run).models["dpo"]
@@ -167,14 +167,14 @@ def test_two_runs_at_once_do_not_touch_each_other(engine):
     assert runs[0].id != runs[1].id
 
 
-def test_more_runs_than_the_machine_bears_are_refused_in_words(engine):
+def test_too_many_runs_are_refused_in_words(engine):
     for _ in range(MAX_LIVE):
         engine.start(ENDLESS)
     with pytest.raises(InputError, match="wait for one to end"):
         engine.start({**SMALL, "steps": 1})
 
 
-def test_old_runs_of_pages_give_way_and_others_stay(engine, tmp_path):
+def test_old_runs_of_pages_are_deleted_and_others_stay(engine, tmp_path):
     own = [ended(engine.start({**SMALL, "steps": 1})).id for _ in range(3)]
     wait_until(lambda: all(isinstance(engine.get(run), StoredRun) for run in own))
     race(out=engine.root / "mine", **{**SMALL, "steps": 1})
@@ -202,7 +202,7 @@ def test_a_run_that_cannot_start_says_why(engine):
     assert "nowhere.jsonl" in status(run) and engine.get(run.id) is run
 
 
-def test_a_race_that_cannot_be_written_says_so_and_can_be_talked_to(engine, monkeypatch):
+def test_a_race_that_cannot_be_written_says_so_and_its_models_answer(engine, monkeypatch):
     def full(path, text):
         raise WriteError(f"{path}: cannot be written (the disk is full).")
 
@@ -218,7 +218,7 @@ def test_where_nothing_can_be_written_runs_go_to_a_temporary_folder(tmp_path, ca
     (tmp_path / "file").write_text("in the way")
     root = writable_root(tmp_path / "file" / "runs")
     assert root.is_dir() and tmp_path not in root.parents
-    assert str(root) in capsys.readouterr().err
+    assert f"Runs go to {root} instead" in capsys.readouterr().err
     root.rmdir()
     assert writable_root(tmp_path / "runs") == tmp_path / "runs"
 
@@ -263,7 +263,7 @@ def test_the_toy_is_loaded_once_however_many_ask_and_again_if_it_failed(monkeypa
     assert engine.start_model() == ("model", "tokenizer") and len(loads) == 2
 
 
-def test_the_feed_hands_out_every_measurement_once(engine):
+def test_the_feed_sends_every_measurement_once(engine):
     run = engine.start({**SMALL, "steps": 7, "eval_every": 2})
     cursor, points, figures, seen = {}, [], 0, 0
     while True:
@@ -282,7 +282,7 @@ def test_the_feed_hands_out_every_measurement_once(engine):
     ]
 
 
-def test_the_first_message_of_a_run_carries_the_empty_figure(tmp_path):
+def test_the_first_message_about_a_run_contains_the_empty_figure(tmp_path):
     run = LiveRun(RunFolder(tmp_path / "run"), {**SMALL, "steps": 5})
     message = json.loads(feed_since(run, {})[0])
     assert [trace["name"] for trace in message["figure"]["data"]] == [

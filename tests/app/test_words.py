@@ -1,4 +1,4 @@
-"""What the page says must be what happened."""
+"""What the page says is what happened, and is safe to show."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.store.writer import create_run
 from app.engine import LiveRun
 from app.runs import StoredRun
-from app.tabs.chat import suggested_prompts, verdict_line, why_silent
+from app.tabs.chat import bubble, suggested_prompts, verdict_line, why_silent
 from app.tabs.train import describe_sets
-from app.words import status, whose
+from app.words import status, unreadable, whose
 
 SETTINGS = {
     "data": "swap", "methods": ["dpo"], "beta": 0.1, "learning_rate": 2e-4, "steps": 9, "seed": 3,
@@ -17,7 +17,7 @@ SETTINGS = {
 
 @pytest.fixture
 def run_with(tmp_path):
-    """A function that makes a run of that status, with one event."""
+    """A function that makes a run with that status and one event."""
 
     def make(state, chosen=0.0, rejected=0.0, step=4):
         event = {
@@ -46,7 +46,7 @@ def test_before_the_first_run_it_says_what_to_do():
         ("running", "Step 4 of 9"),
         ("finished", "Finished after 9"),
         ("interrupted", "Stopped at step 4"),
-        ("failed", "The race failed.** No pairs."),
+        ("failed", "<b>The race failed.</b> No pairs."),
     ],
 )
 def test_it_says_how_far_the_run_is(state, words, run_with):
@@ -54,12 +54,14 @@ def test_it_says_how_far_the_run_is(state, words, run_with):
     assert words in said and (state == "failed" or ("swap" in said and "seed 3" in said))
 
 
-def test_after_the_last_step_it_says_what_is_still_being_done(run_with):
+def test_after_the_last_step_it_says_what_still_runs(run_with):
     assert "judging the answers" in status(run_with("running", step=9))
 
 
-def test_it_says_where_a_race_comes_from_that_this_page_did_not_start(run_with, tmp_path):
-    assert "folder run" in whose(run_with("finished"))
+def test_it_says_where_a_race_of_another_page_comes_from(run_with, tmp_path):
+    stored = run_with("finished")
+    assert "folder run" in whose(stored)
+    assert "folder run" in status(stored, own=False) and "folder run" not in status(stored)
     live = LiveRun(RunFolder(tmp_path / "live"), SETTINGS)
     assert "another window" in whose(live)
 
@@ -92,6 +94,14 @@ def test_a_pane_without_a_model_says_why(run_with, tmp_path):
     assert "still being prepared" in why_silent("dpo", preparing)
     preparing.fail("No pairs.")
     assert "No pairs." in why_silent("dpo", preparing)
+
+
+def test_no_text_becomes_html(tmp_path):
+    text = "<img src=x> & 'y' ![z](http://127.0.0.1:9/z.png)"
+    run = LiveRun(RunFolder(tmp_path / "new"), {**SETTINGS, "data": text})
+    run.fail(text)
+    for html in (status(run), unreadable(text), bubble(text, text)):
+        assert "<img" not in html and "&lt;img" in html and "& '" not in html
 
 
 def test_every_data_set_is_described():

@@ -1,4 +1,4 @@
-"""`make bench`: measure this machine with nothing else running, and print the tables."""
+"""`make bench`: measure this machine and print the tables. Let nothing else run beside it."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ PARTS = ("speed", "growth", "waits", "page", "keeping")
 
 
 def machine() -> dict[str, object]:
-    """What was measured on."""
+    """Return what the measurements were made on: processor, system, versions, matmul speed."""
     import transformers
     import trl
 
@@ -40,7 +40,7 @@ def machine() -> dict[str, object]:
 
 
 def measure(part: str, repeats: int) -> object:
-    """One part's measurements, told as they come."""
+    """Measure one part, and print what takes long as it comes."""
     whole = {"waits": growth.waits, "page": page.measure, "keeping": keeping.measure}
     if part in whole:
         return whole[part](repeats)
@@ -57,23 +57,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="the results")
-    said = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="file for the results")
+    arguments = parser.parse_args()
     try:
-        run(said.parts, said.repeats, said.out)
+        run(arguments.parts, arguments.repeats, arguments.out)
     except InputError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    print(bench_tables(said.out))
+    print(bench_tables(arguments.out))
 
 
 def run(parts: Sequence[str], repeats: int, out: Path) -> None:
-    """Measure these parts; each takes its place among those that were measured before.
+    """Measure these parts; in `out` they replace earlier measurements of the same parts.
 
     Raises:
-        InputError: `out` holds something else, which is left as it is. WriteError: it cannot be
-            written; found out before anything is measured.
+        InputError: `out` is another file; it is left unchanged.
+        WriteError: `out` cannot be written; nothing has been measured.
     """
     found = measured_before(out)
     check_can_write(out)
@@ -85,19 +85,19 @@ def run(parts: Sequence[str], repeats: int, out: Path) -> None:
 
 
 def measured_before(out: Path) -> dict:
-    """What is in the file of results; nothing if there is none.
+    """Return the contents of a file of results; empty if the file does not exist.
 
     Raises:
-        InputError: it is something else.
+        InputError: the file is not one of the bench's.
     """
     try:
         if not out.exists():
             return {}
         found = json.loads(out.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{out}: cannot be read as the bench's results ({error}).") from error
+        raise InputError(f"{out}: cannot be read ({error}); give another file.") from error
     if not isinstance(found, dict) or "machine" not in found:
-        raise InputError(f"{out}: holds no results of the bench; give another file.")
+        raise InputError(f"{out}: does not contain results of the bench; give another file.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""How our trainer's time and memory grow; two races at once; how fast a chat answers."""
+"""How time and memory of our step grow; two races at once; how fast the chat answers."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ GROWING = {
 
 
 def growth() -> Iterator[dict]:
-    """Seconds and memory of a step as one thing grows and all else stays, fp32."""
+    """Yield seconds and memory of a step in fp32 as one thing grows and the rest stays."""
     for what, works in GROWING.items():
         for work in works:
             yield {**run_alone(_within_the_toy(work), KNOWN, False), "growing": what}
@@ -32,7 +32,7 @@ def _within_the_toy(work: Work) -> Work:
 
 
 def time_races(count: int, steps: int = 40) -> float:
-    """Seconds until so many races of two methods, begun at once, have all ended."""
+    """Return the seconds until `count` races of two methods, started together, have all ended."""
     from adadpo_mini import load_model
     from adadpo_mini.config import RaceConfig
     from adadpo_mini.lockstep import Race
@@ -50,7 +50,7 @@ def time_races(count: int, steps: int = 40) -> float:
 
 
 def time_chat() -> tuple[float, float]:
-    """Seconds to the first token of three models side by side, and tokens a second of all three."""
+    """Return (seconds to the first token of three models side by side, tokens/s of all three)."""
     from adadpo_mini import load_model
     from adadpo_mini.models.generate import stream_answers
 
@@ -65,7 +65,7 @@ def time_chat() -> tuple[float, float]:
 
 
 def waits(repeats: int) -> dict[str, list[float]]:
-    """What needs no browser, in seconds but for the tokens."""
+    """Return `repeats` of each wait that needs no browser, in seconds (the last in tokens/s)."""
     torch.set_num_threads(1)
     time_races(1, steps=2)  # the first passes of a process are slow
     time_chat()

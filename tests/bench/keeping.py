@@ -1,4 +1,4 @@
-"""What it costs to keep a race on the disk; and what the choice of threads gains."""
+"""What it costs to write the run folder, and what the choice of threads gains."""
 
 import tempfile
 import time
@@ -16,7 +16,7 @@ EVENTS, SNAPSHOTS = "events and state", "events, state and 13 snapshots"
 
 
 def time_keeping(snapshot_every: int) -> tuple[float, float]:
-    """Seconds that the default race takes with a run folder, and those spent on writing it."""
+    """Return (seconds of the default race with a run folder, seconds spent writing it)."""
     from adadpo_mini import race
     from adadpo_mini.store.keeper import Keeper
 
@@ -46,7 +46,7 @@ def time_keeping(snapshot_every: int) -> tuple[float, float]:
 
 
 def time_step(model, tokenizer, threads: int | None, steps: int) -> float:
-    """Seconds a step of a race of one method, with so many threads or as many as are chosen."""
+    """Return the seconds per step of a race of one method; None lets the race choose threads."""
     from adadpo_mini.config import RaceConfig
     from adadpo_mini.lockstep import Race
 
@@ -60,7 +60,7 @@ def time_step(model, tokenizer, threads: int | None, steps: int) -> float:
 
 
 def measure(repeats: int) -> dict[str, dict[str, list[float]]]:
-    """Shares of a race's time, and seconds a step, `repeats` of each, taken in turns."""
+    """Return shares of a race's time and seconds per step, `repeats` of each, in turns."""
     from adadpo_mini import load_model
 
     toy, tokenizer = load_model()
@@ -80,8 +80,8 @@ def measure(repeats: int) -> dict[str, dict[str, list[float]]]:
     torch.set_num_threads(torch.multiprocessing.cpu_count())
     for _ in range(repeats):
         for name, (model, count) in models.items():
-            for said, threads in (("1 thread", 1), ("2 threads", 2), ("as chosen", None)):
+            for label, threads in (("1 thread", 1), ("2 threads", 2), ("as chosen", None)):
                 seconds = time_step(model, tokenizer, threads, count)
-                steps.setdefault(f"{name}: {said}", []).append(seconds)
+                steps.setdefault(f"{name}: {label}", []).append(seconds)
     torch.set_num_threads(1)
     return {"shares": shares, "steps": steps}

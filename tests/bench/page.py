@@ -1,4 +1,4 @@
-"""How long a visitor of the page waits, measured in a browser; a part of `make bench`."""
+"""How long someone on the page waits, measured in a browser; a part of `make bench`."""
 
 import time
 
@@ -26,7 +26,7 @@ def set_steps(page, steps: int) -> None:
 
 
 def time_race(page, steps: int) -> tuple[float, float]:
-    """Seconds from the click on Start to the first drawn points, and to the end of the race."""
+    """Return the seconds from Start to the first points, and to the end of the race."""
     set_steps(page, steps)
     before = page.locator(GRAPH).get_attribute("data-run")
     began = time.perf_counter()
@@ -48,7 +48,7 @@ def time_race(page, steps: int) -> tuple[float, float]:
 
 
 def time_answer(page) -> float:
-    """Seconds from the click on Send to the first words in all three panes."""
+    """Return the seconds from Send to the first words in all three panes."""
     page.get_by_role("tab", name="Chat", exact=True).click()
     page.wait_for_selector("#chat-send")
     count = page.locator("#chat-panes .bot.message").count()
@@ -70,7 +70,7 @@ def time_answer(page) -> float:
 
 
 def time_stop(page) -> float:
-    """Seconds from the click on Stop to the status saying so."""
+    """Return the seconds from Stop until the status says so."""
     set_steps(page, 5000)
     page.locator("#run-start").click()
     page.wait_for_timeout(4000)
@@ -83,7 +83,7 @@ def time_stop(page) -> float:
 
 
 def time_headless(**settings) -> float:
-    """Seconds for the same race without a page."""
+    """Return the seconds of the same race without a page."""
     began = time.perf_counter()
     for _ in Race(RaceConfig(steps=STEPS, eval_every=2, **settings)).events():
         pass
@@ -91,7 +91,7 @@ def time_headless(**settings) -> float:
 
 
 def measure(repeats: int) -> dict[str, list[float]]:
-    """Seconds, `repeats` of each."""
+    """Return `repeats` of each wait, in seconds."""
     torch.set_num_threads(1)
     times: dict[str, list[float]] = {}
 

@@ -1,7 +1,8 @@
-"""Our trainer against TRL's DPOTrainer on the same work: what `python -m tests.bench` runs.
+"""Our trainer against TRL's DPOTrainer on the same work; `python -m tests.bench` runs it.
 
-Same model, weights, pairs, batch size, optimiser (AdamW, fused) and clipping, fp32 or bf16. In bf16
-TRL computes in it and keeps its weights in fp32; ours computes and keeps in it, with fp32 masters.
+Both get the same model, weights, pairs, batch size, optimiser (fused AdamW) and clipping, in fp32
+or bf16. In bf16 TRL keeps fp32 weights and computes in bf16; ours also keeps bf16 weights, with
+fp32 master weights in the optimiser.
 """
 
 import copy
@@ -20,7 +21,7 @@ import torch
 
 @dataclass(frozen=True)
 class Work:
-    """Pairs of one shape for one model: B pairs a step, lengths in tokens, end token included."""
+    """Pairs of one shape for one model: pairs per step; lengths in tokens, end token included."""
 
     name: str
     model: str
@@ -39,15 +40,15 @@ WORKS = (
 KNOWN, CHECKPOINTING = "scores known", "checkpointing"
 ENGINES = (
     "ours", f"ours, {KNOWN}", "TRL", f"TRL, {KNOWN}",
-    f"TRL, {CHECKPOINTING}",  # as it does unless told otherwise
+    f"TRL, {CHECKPOINTING}",  # its default
 )  # fmt: skip
-"""Who does the work. "Scores known": the reference's log-probs were computed before the clock ran,
-as they are from the second epoch on; else each step scores its new pairs."""
+"""Who does the work. "Scores known": the reference's log-probs were computed before the clock
+started, as they are from the second epoch on; otherwise each step scores its new pairs."""
 
 
 def new_model(name: str):
-    """The toy; or, with random weights, GPT-2 of 124 M parameters, or one of half its depth and
-    width, 30 M."""
+    """Return the toy, or a GPT-2 with random weights: 124 M parameters ("gpt2"), or 30 M with half
+    the depth and width ("small")."""
     from adadpo_mini import load_model
 
     if name == "toy":
@@ -61,7 +62,7 @@ def new_model(name: str):
 
 
 def token_pairs(work: Work) -> list[dict[str, list[int]]]:
-    """Random token ids, as many pairs as all steps take."""
+    """Return pairs of random token ids, as many as all steps take."""
     generator = torch.Generator().manual_seed(0)
 
     def ids(count: int) -> list[int]:
@@ -78,7 +79,7 @@ def token_pairs(work: Work) -> list[dict[str, list[int]]]:
 
 
 def run_ours(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
-    """(seconds of each timed step, floating-point operations of a step)."""
+    """Return (seconds of each timed step, floating-point operations of a step) of our trainer."""
     from adadpo_mini.models.load import fuse_gelu
     from adadpo_mini.models.reference import ScoredPairs
     from adadpo_mini.models.shared_prompt import shared_logps
@@ -165,7 +166,7 @@ def run_trl(work: Work, engine: str, half: bool) -> tuple[list[float], int]:
 
 
 def timed(steps: Sequence[Callable[[], object]]) -> tuple[list[float], int]:
-    """(seconds of each step, floating-point operations of the first)."""
+    """Return (seconds of each step, floating-point operations of the first)."""
     seconds, operations = [], 0
     for step in steps:
         began = time.perf_counter()
@@ -186,7 +187,7 @@ def flop_counter():
 
 
 def peak_memory() -> int:
-    """The most memory this process has had, in bytes."""
+    """Return the most memory this process has used, in bytes."""
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -194,7 +195,7 @@ def peak_memory() -> int:
 
 
 def matmul_peak(half: bool) -> float:
-    """Floating-point operations a second of a large matrix product, the best of five."""
+    """Return the floating-point operations per second of a large matrix product, best of six."""
     size = 2048
     a, b = (torch.randn(size, size).to(torch.bfloat16 if half else torch.float32) for _ in "ab")
     best = float("inf")
@@ -206,13 +207,13 @@ def matmul_peak(half: bool) -> float:
 
 
 def measure(repeats: int, works: Sequence[Work] = WORKS, engines: Sequence[str] = ENGINES):
-    """All measurements, the engines alternating, each in a process of its own."""
+    """Yield all measurements, the engines in turns, each in a separate process."""
     for work, half, _, engine in product(works, (False, True), range(repeats), engines):
         yield run_alone(work, engine, half)
 
 
 def run_alone(work: Work, engine: str, half: bool) -> dict:
-    """One measurement in a new process: seconds of each step, operations of one, peak memory."""
+    """Measure in a new process; return seconds of each step, operations of one, peak memory."""
     job = json.dumps({"work": asdict(work), "engine": engine, "half": half})
     threads = str(os.cpu_count())
     done = subprocess.run(
@@ -227,7 +228,7 @@ def run_alone(work: Work, engine: str, half: bool) -> dict:
 
 
 def child() -> None:
-    """Do the job that stands on the command line and print what was measured as JSON."""
+    """Do the job given as JSON on the command line, and print the measurements as JSON."""
     job = json.loads(sys.argv[1])
     work, half, engine = Work(**job["work"]), job["half"], job["engine"]
     torch.set_num_threads(os.cpu_count() or 1)

@@ -1,4 +1,7 @@
-"""The tables of `make bench` in Markdown; `python -m tests.bench.tables FILE --into README.md`."""
+"""The tables of `make bench` in Markdown.
+
+python -m tests.bench.tables data/results/bench.json --into data/results/speed.md
+"""
 
 import argparse
 import json
@@ -7,20 +10,21 @@ from pathlib import Path
 from statistics import median
 
 from adadpo_mini.paper.tables import write_between
+from adadpo_mini.system.markdown import markdown_table
 
 OURS, OURS_KNOWN = "ours", "ours, scores known"
 TRL, TRL_KNOWN, TRL_DEFAULT = "TRL", "TRL, scores known", "TRL, checkpointing"
-# Work and precision: how many times faster than TRL, the same with known scores, share of memory.
+# By work: how many times faster than TRL, the same with known scores, share of TRL's memory.
 GOALS = {
     "toy": (3.0, None, None),
     "4 pairs of 64": (4.0, 2.5, 0.7),
     "4 pairs of 512": (5.0, None, None),
 }
-KEEPING = 0.03  # of a race's time
+KEEPING = 0.03  # the goal for writing the run folder, a share of the race's time
 
 
 def bench_tables(path: Path) -> str:
-    """All tables of one file of results."""
+    """Return all tables of one file of results."""
     found = json.loads(path.read_text(encoding="utf-8"))
     machine = ", ".join(
         f"{name} {value}" if name not in ("cpu", "system") else str(value)
@@ -29,7 +33,7 @@ def bench_tables(path: Path) -> str:
     parts = [f"Measured on: {machine}."]
     if "speed" in found:
         parts += [_seconds_table(found["speed"]), _ratio_table(found["speed"])]
-        parts.append(_bounds(found["speed"]))
+        parts += [LIMIT, _limit_table(found["speed"])]
     if "growth" in found:
         parts.append(_growth_table(found["growth"]))
     if "keeping" in found:
@@ -38,11 +42,6 @@ def bench_tables(path: Path) -> str:
     if waits:
         parts += [_waits_table(waits), _shares(waits)]
     return "\n\n".join(part for part in parts if part)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _grouped(runs: Sequence[dict]) -> dict[tuple[str, bool], dict[str, list[dict]]]:
@@ -58,7 +57,7 @@ def _step(run: dict) -> float:
 
 
 def _seconds_table(runs: Sequence[dict]) -> str:
-    """Pairs a second, peak memory, and the share of the machine's matrix-product speed in use."""
+    """Return pairs per second, peak memory, and the share of the machine's matmul speed in use."""
     engines = (OURS, OURS_KNOWN, TRL, TRL_KNOWN, TRL_DEFAULT)
     rows = []
     for (work, half), by_engine in _grouped(runs).items():
@@ -70,7 +69,9 @@ def _seconds_table(runs: Sequence[dict]) -> str:
             share = median(run["operations"] / _step(run) / run["peak"] for run in mine)
             cells.append(f"{speed:.3g}/s, {memory:.1f} GB, {share:.0%}")
         rows.append([work, "bf16" if half else "fp32", *cells])
-    return _table(["pairs a second, peak memory, share of matmul speed", "", *engines], rows)
+    return markdown_table(
+        ["pairs per second, peak memory, share of matmul speed", "", *engines], rows
+    )
 
 
 def _ratio_table(runs: Sequence[dict]) -> str:
@@ -93,7 +94,7 @@ def _ratio_table(runs: Sequence[dict]) -> str:
         "how many times faster", "", "both score as they go", "ours known, TRL as it goes",
         "both known", "ours known, TRL with checkpointing", "memory, as they go",
     ]  # fmt: skip
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _ratio(by_engine: dict, ours: str, theirs: str, goal: float | None) -> str:
@@ -109,25 +110,27 @@ def _spread(values: Sequence[float], goal: float | None, lower: bool = False) ->
     return f"{text}, goal {goal:g}{'' if reached else ': missed'}"
 
 
-def _bounds(runs: Sequence[dict]) -> str:
-    """What keeps a goal out of reach: how much less there is to compute, and how fast at best."""
-    lines = []
+LIMIT = (
+    "Why a goal can be missed: our step reads the prompt once, scores tokens only where needed and "
+    "does not ask the reference again. What remains is matrix products, and the work between them. "
+    "The next table shows how fast ours (scores known) could be against TRL (as it goes) if the "
+    "products ran at the machine's full speed and everything else took no time. In fp32 "
+    "they are most of a step of the large model. In bf16, and for the toy, they are the smaller "
+    "part; the rest is memory traffic (AdamW, its fp32 master weights, the vocabulary's scores) "
+    "and the cost of many small operations."
+)
+
+
+def _limit_table(runs: Sequence[dict]) -> str:
+    """Return how much less there is to compute than in TRL, and how many times faster at best."""
+    rows = []
     for (work, half), by_engine in _grouped(runs).items():
         ours, theirs = by_engine[OURS_KNOWN], by_engine[TRL]
         less = theirs[0]["operations"] / ours[0]["operations"]
         best = median(own["operations"] / own["peak"] for own in ours)
         limit = median(_step(run) for run in theirs) / best
-        name = f"{work}, {'bf16' if half else 'fp32'}"
-        lines.append(f"{name}: {limit:.1f} times (TRL computes {less:.2f} times as much)")
-    return (
-        "Where a goal is missed: once the prompt is read once, scores are computed only where they "
-        "are needed and the reference is not asked again, what is left is matrix products, and "
-        "what lies between them. If the products ran at the machine's full speed and all else took "
-        f"no time, ours (known) would beat TRL (as it goes) by: {'; '.join(lines)}. So fp32 on the "
-        "large model is near its end. In bf16, and for the toy, the products are the smaller part "
-        "of a step: the rest is memory traffic (AdamW, its fp32 masters, the vocabulary's scores) "
-        "and the cost of many small operations."
-    )
+        rows.append([work, "bf16" if half else "fp32", f"{limit:.1f}", f"{less:.2f} times as much"])
+    return markdown_table(["limit", "", "times faster", "TRL computes"], rows)
 
 
 def _growth_table(runs: Sequence[dict]) -> str:
@@ -135,11 +138,11 @@ def _growth_table(runs: Sequence[dict]) -> str:
     for run in runs:
         seconds, memory = f"{_step(run):.3g} s", f"{run['memory'] / 1e9:.2f} GB"
         rows.append([run["growing"], run["work"], seconds, memory])
-    return _table(["what grows", "", "a step", "peak memory"], rows)
+    return markdown_table(["what grows", "", "time per step", "peak memory"], rows)
 
 
 def _keeping(found: dict[str, dict[str, list[float]]]) -> str:
-    """What a run folder costs, with the goal; and a step of one method by the number of threads."""
+    """Return what a run folder costs, with the goal, and the step time by number of threads."""
     shares = [
         [f"writing {name}", f"{median(values):.1%}", f"{min(values):.1%}–{max(values):.1%}"]
         for name, values in found["shares"].items()
@@ -152,7 +155,7 @@ def _keeping(found: dict[str, dict[str, list[float]]]) -> str:
         for name, values in found["steps"].items()
     ]  # fmt: skip
     head = ["share of a 120-step race of two methods; time by threads", "median", "spread"]
-    return _table(head, [*shares, *steps])
+    return markdown_table(head, [*shares, *steps])
 
 
 def _waits_table(waits: dict[str, list[float]]) -> str:
@@ -160,32 +163,39 @@ def _waits_table(waits: dict[str, list[float]]) -> str:
         [name, f"{median(values):.2f}", f"{min(values):.2f}–{max(values):.2f}"]
         for name, values in waits.items()
     ]
-    return _table(["seconds, unless it says otherwise", "median", "spread"], rows)
+    return markdown_table(["seconds, unless stated otherwise", "median", "spread"], rows)
 
 
 def _shares(waits: dict[str, list[float]]) -> str:
-    said = []
+    sentences = []
     middle = {name: median(values) for name, values in waits.items()}
     if "120-step race, headless" in middle:
         headless = middle["120-step race, headless"]
         bare = middle["the same without the slow measurements"]
         live = middle["120-step race, on the page"]
-        said.append(f"The slow measurements take {1 - bare / headless:.0%} of the headless race.")
-        said.append(f"The race on the page runs at {bare / live:.0%} of the speed without either.")
+        sentences.append(
+            f"The slow measurements take {1 - bare / headless:.0%} of the headless race."
+        )
+        sentences.append(
+            f"The race on the page runs at {bare / live:.0%} of the speed of a headless race "
+            "without them."
+        )
     if "two such races at once" in middle:
         ratio = middle["two such races at once"] / middle["one race of 40 steps"]
-        said.append(f"Two races at once take {ratio:.2f} times as long as one.")
-    return " ".join(said)
+        sentences.append(f"Two races at once take {ratio:.2f} times as long as one.")
+    return " ".join(sentences)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.tables", description=__doc__)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--into", type=Path, help="write them between this document's markers")
-    said = parser.parse_args()
-    text = bench_tables(said.results)
-    if said.into:
-        write_between(said.into, "bench", text)
+    parser.add_argument(
+        "--into", type=Path, help="write them into this document, between its markers"
+    )
+    arguments = parser.parse_args()
+    text = bench_tables(arguments.results)
+    if arguments.into:
+        write_between(arguments.into, "bench", text)
     else:
         print(text)
 

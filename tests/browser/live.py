@@ -29,17 +29,17 @@ CHROMIUM_FLAGS = [
 
 
 def chromium() -> str | None:
-    """A Chromium or Chrome on this machine; None if playwright's own is all there may be."""
+    """Return the Chromium or Chrome of this machine; None leaves the choice to playwright."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @contextmanager
 def served(runs: Path | None = None) -> Iterator[str]:
-    """Run `python -m app` on a free port; yields its address once it answers.
+    """Run `python -m app` on a free port; yield its address once it answers.
 
     Args:
-        runs: the folder for its runs; if left out a new one that is gone in the end.
+        runs: the folder for its runs; by default a temporary one.
     """
     if runs is None:
         with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as url:
@@ -73,10 +73,10 @@ def served(runs: Path | None = None) -> Iterator[str]:
 
 @contextmanager
 def browser():
-    """A headless browser.
+    """Yield a headless browser.
 
     Raises:
-        playwright.sync_api.Error: there is none to be started.
+        playwright.sync_api.Error: no browser can be started.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,13 +1,14 @@
-"""`make screenshot`: the README's picture, from the real page after a real race."""
+"""`make screenshot`: a picture of the real page after a real race, in build/page.png."""
 
 from pathlib import Path
 
 from tests.browser.live import GRAPH, browser, served
 
-OUT = Path(__file__).parents[2] / "app" / "static" / "page.png"
+OUT = Path(__file__).parents[2] / "build" / "page.png"
 
 
 def main() -> None:
+    """Take the picture and print where it is."""
     with served() as url, browser() as running:
         page = running.new_page(viewport={"width": 1280, "height": 760})
         page.set_default_timeout(300_000)

@@ -30,7 +30,7 @@ def chrome():
 
 @pytest.fixture
 def page(chrome, url):
-    """A new visitor's page, with all addresses it asks for and all errors it meets."""
+    """A new visitor's page; it records the addresses it requests and its errors."""
     context = chrome.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(WAIT)
     page = context.new_page()
@@ -54,7 +54,7 @@ def drawn_run(page) -> str | None:
 
 
 def start(page, steps: int, click: str = "click") -> None:
-    """Start a race and wait until the chart shows it, not a race that was there before."""
+    """Start a race and wait until the chart shows it, and not an earlier race."""
     before = drawn_run(page)
     page.locator("#run-steps input").fill(str(steps))
     page.locator("#run-steps input").press("Tab")
@@ -116,7 +116,7 @@ def test_a_race_grows_four_traces_finishes_and_three_models_answer(page, url):
     assert [a for a in outside if not a.startswith(("data:", "blob:"))] == []
 
 
-def test_the_chart_is_extended_not_drawn_anew_and_keeps_the_zoom(page):
+def test_the_chart_is_extended_not_redrawn_and_keeps_the_zoom(page):
     start(page, 5000)
     wait_for_points(page, 2)
     page.evaluate(f"() => {{ document.querySelector('{GRAPH}').marked = true; }}")
@@ -175,7 +175,7 @@ def test_reloading_keeps_the_run_and_another_browser_can_watch(page, chrome, url
     wait_for_status(page, "Stopped")
 
 
-def test_a_restart_of_the_server_keeps_its_runs_and_they_can_be_talked_to(chrome, tmp_path):
+def test_a_restart_of_the_server_keeps_its_runs_and_their_models_answer(chrome, tmp_path):
     with served(tmp_path) as address:
         page = chrome.new_context().new_page()
         page.set_default_timeout(WAIT)
@@ -205,7 +205,7 @@ def test_a_restart_of_the_server_keeps_its_runs_and_they_can_be_talked_to(chrome
         page.context.close()
 
 
-def test_text_in_the_chat_is_shown_as_it_is_and_loads_nothing(page, url):
+def test_text_in_the_chat_is_shown_literally_and_loads_nothing(page, url):
     page.get_by_role("tab", name="Chat", exact=True).click()
     typed = "<img src=nothing> **hi** ![a](http://127.0.0.1:9/a.png)"
     page.locator("#chat-prompt textarea").fill(typed)
@@ -216,7 +216,7 @@ def test_text_in_the_chat_is_shown_as_it_is_and_loads_nothing(page, url):
     assert not [address for address in page.addresses if "nothing" in address or ":9/" in address]
 
 
-def test_bad_settings_are_told_in_words(page):
+def test_bad_settings_are_explained_in_words(page):
     page.locator("#run-beta input").fill("0")
     page.locator("#run-start").click()
     page.get_by_text("beta must be positive", exact=False).first.wait_for(timeout=WAIT)

@@ -39,7 +39,7 @@ def refuse(arguments, capfd, prefix="adadpo-mini"):
     assert said.out == "" and "Traceback" not in said.err
     lines = said.err.splitlines()
     assert len(lines) == 1 and lines[0].startswith(prefix), lines
-    assert lines[0].endswith((".", "`.")), "a sentence"
+    assert lines[0].endswith((".", "?")), "a sentence"
     return lines[0]
 
 
@@ -74,6 +74,7 @@ PLACES = {
     "table --into": ["table", "sets", "none.csv", "--into"],
     "report": ["report"],
     "report --out": ["report", "none.csv", "--out"],
+    "inspect": ["inspect"],
 }
 NAMES = {
     "empty": ("", "empty"),
@@ -131,7 +132,7 @@ def test_arguments_that_are_not_understood_are_refused_in_one_line(arguments, wo
         "race", "data", "chat",
     ) else "adadpo-mini"  # fmt: skip
     if "unrecognized" not in line:  # of these the whole program speaks
-        assert line.startswith(f"{command}: ") and line.endswith(f"; see `{command} --help`.")
+        assert line.startswith(f"{command}: ") and line.endswith(f"ee `{command} --help`.")
     assert word in line
 
 
@@ -143,9 +144,9 @@ def huge(path):
 
 
 KINDS = {
-    "data is no file but null": (["race", "--data", "/dev/null"], "no ordinary file", {}),
-    "data never ends": (["race", "--data", "@z.jsonl"], "no ordinary file", {"z.jsonl": huge}),
-    "data is a pipe": (["race", "--data", "@p"], "no ordinary file", {"p": FIFO}),
+    "data is no file but null": (["race", "--data", "/dev/null"], "not a regular file", {}),
+    "data never ends": (["race", "--data", "@z.jsonl"], "not a regular file", {"z.jsonl": huge}),
+    "data is a pipe": (["race", "--data", "@p"], "not a regular file", {"p": FIFO}),
     "data is a folder": (["race", "--data", "@d"], "is a folder", {"d": None}),
     "data is below a file": (["race", "--data", "@f/x"], "no such file", {"f": b""}),
     "data goes in circles": (
@@ -153,26 +154,28 @@ KINDS = {
         "symbolic links",
         {"l": lambda path: path.symlink_to(path)},
     ),
-    "model is a file": (["race", "--model", "@f"], "is no folder", {"f": b""}),
-    "model is a device": (["race", "--model", "/dev/null"], "is no folder", {}),
+    "model is a file": (["race", "--model", "@f"], "is not a folder", {"f": b""}),
+    "model is a device": (["race", "--model", "/dev/null"], "is not a folder", {}),
     "model is below a file": (["race", "--model", "@f/x"], "no such folder", {"f": b""}),
     "out is a file": (["race", "--out", "@f"], "cannot be written", {"f": b""}),
     "out is below a file": (["race", "--out", "@f/x"], "not a folder", {"f": b""}),
-    "log is null": (["doctor", "/dev/null"], "no ordinary file", {}),
-    "log never ends": (["doctor", "@z.jsonl"], "no ordinary file", {"z.jsonl": huge}),
-    "log is a pipe": (["doctor", "@p"], "no ordinary file", {"p": FIFO}),
+    "log is null": (["doctor", "/dev/null"], "not a regular file", {}),
+    "log never ends": (["doctor", "@z.jsonl"], "not a regular file", {"z.jsonl": huge}),
+    "log is a pipe": (["doctor", "@p"], "not a regular file", {"p": FIFO}),
     "log is binary": (["doctor", "@b"], "not UTF-8", {"b": b"\0\xff\n\0"}),
     "log is zeros": (["doctor", "@b"], "line 1: not valid JSON", {"b": bytes(99) + b"\n"}),
-    "log is an empty folder": (["doctor", "@d"], "holds no log", {"d": None}),
+    "log is an empty folder": (["doctor", "@d"], "has no log", {"d": None}),
     "metrics are a folder": (["doctor", "@d"], "is a folder", {"d/metrics.jsonl": None}),
-    "metrics are a pipe": (["doctor", "@d"], "no ordinary file", {"d/metrics.jsonl": FIFO}),
-    "run is a file": (["chat", "@f"], "holds no run", {"f": b""}),
-    "run is a device": (["chat", "/dev/zero"], "holds no run", {}),
-    "run's config is a folder": (["chat", "@d"], "holds no run", {"d/config.json": None}),
-    "run's config never ends": (["chat", "@d"], "holds no run", {"d/config.json": huge}),
-    "resumed run is a file": (["resume", "@f"], "holds no run", {"f": b""}),
+    "metrics are a pipe": (["doctor", "@d"], "not a regular file", {"d/metrics.jsonl": FIFO}),
+    "run is a file": (["chat", "@f"], "does not contain a run", {"f": b""}),
+    "run is a device": (["chat", "/dev/zero"], "does not contain a run", {}),
+    "run's config is a folder": (["chat", "@d"], "does not contain a run", {"d/config.json": None}),
+    "run's config never ends": (["chat", "@d"], "does not contain a run", {"d/config.json": huge}),
+    "resumed run is a file": (["resume", "@f"], "does not contain a run", {"f": b""}),
     "results are a folder": (["table", "sets", "@d"], "is a folder", {"d": None}),
-    "results are null": (["report", "/dev/null"], "ordinary file", {}),
+    "inspected run is a file": (["inspect", "@f"], "does not contain a run", {"f": b""}),
+    "reported run is no run": (["report", "@d"], "does not contain a run", {"d": None}),
+    "results are null": (["report", "/dev/null"], "regular file", {}),
     "document is a folder": (["losses", "--into", "@d"], "is a folder", {"d": None}),
     "data is below a file, to build": (["data", "build", "--out", "@f/x"], "folder", {"f": b""}),
 }
@@ -242,10 +245,10 @@ def damaged(name, content):
 ROLE = '[{"prompt": "Why?", "chosen": [{"role": %s, "content": "So."}], "rejected": "No."}]'
 ASKED = r'[{"prompt": [{"role": "\ud800", "content": "Why?"}], "chosen": "a", "rejected": "b"}]'
 PAIRS = {
-    "too deep": ("a.jsonl", PAIR + DEEP, "line 2: not JSON that can be read"),
-    "too deep an object": ("a.jsonl", 99_999 * b'{"a":', "line 1: not JSON that can be read"),
+    "too deep": ("a.jsonl", PAIR + DEEP, "line 2: JSON that cannot be read"),
+    "too deep an object": ("a.jsonl", 99_999 * b'{"a":', "line 1: JSON that cannot be read"),
     "too deep an array": ("a.json", b"[" + DEEP, "row 1: not valid JSON"),
-    "too many digits": ("a.jsonl", b'{"chosen": %s}' % DIGITS, "line 1: not JSON"),
+    "too many digits": ("a.jsonl", b'{"chosen": %s}' % DIGITS, "line 1: JSON that cannot be read"),
     "a huge number": ("a.jsonl", b'{"chosen": %s, "rejected": 2}' % DIGITS[:999], "but int"),
     "half a character": (
         "a.json",
@@ -323,12 +326,12 @@ GIVEN = {
     "a name in a list": (["tone"], "pair 1: expected an object .* got 'tone'"),
     "numbers": ([1, 2], "pair 1: expected an object"),
     "a huge number": ([10**5000], "pair 1: expected an object .* got an int"),
-    "one pair": (json.loads(PAIR), "put a single pair into a list"),
+    "one pair": (json.loads(PAIR), "put it in a list"),
     "no columns": ({}, "no column 'chosen'"),
     "other columns": ({"good": ["a"]}, "no column 'chosen'"),
     "uneven columns": ({"chosen": ["a"], "rejected": ["b", "c"]}, "chosen 1, rejected 2"),
     "columns of numbers": ({"chosen": 5, "rejected": ["a"]}, "not of lists"),
-    "nothing": ([], "holds no pairs"),
+    "nothing": ([], "has no pairs"),
 }
 
 
@@ -396,8 +399,8 @@ def no_words(folder):
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 WIDTH, BIAS = "transformer.wpe.weight", "transformer.ln_f.bias"
 MODELS = {
-    "config.json is a list": (put("config.json", b"[1]"), "config.json: must hold a JSON object"),
-    "config.json is a number": (put("config.json", b"5"), "config.json: must hold a JSON object"),
+    "config.json is a list": (put("config.json", b"[1]"), "config.json: must be a JSON object"),
+    "config.json is a number": (put("config.json", b"5"), "config.json: must be a JSON object"),
     "config.json is too deep": (put("config.json", DEEP), "config.json: cannot be read"),
     "config.json is empty": (put("config.json", b""), "config.json: cannot be read"),
     "config.json has many digits": (put("config.json", b'{"a": %s}' % DIGITS), "config.json"),
@@ -412,11 +415,11 @@ MODELS = {
     "no layers": (edit("config.json", n_layer=0), "n_layer in config.json"),
     "layers below 0": (edit("config.json", n_layer=-1), "n_layer in config.json"),
     "absurdly many layers": (edit("config.json", n_layer=10**9), "n_layer in config.json"),
-    "fewer layers": (edit("config.json", n_layer=1), "its weights hold, but its config.json not"),
+    "fewer layers": (edit("config.json", n_layer=1), "which config.json does not describe"),
     "more layers": (edit("config.json", n_layer=3), "its weights lack transformer.h.2"),
     "no width": (edit("config.json", n_embd=0), "n_embd in config.json"),
     "absurd width": (edit("config.json", n_embd=10**30), "n_embd in config.json"),
-    "another width": (edit("config.json", n_embd=16), "is of shape"),
+    "another width": (edit("config.json", n_embd=16), "has shape"),
     "no words": (edit("config.json", vocab_size=0), "vocab_size in config.json"),
     "absurdly many words": (edit("config.json", vocab_size=10**15), "vocab_size in config.json"),
     "too large for memory": (edit("config.json", vocab_size=99_999_999, n_embd=9990), "memory"),
@@ -426,35 +429,35 @@ MODELS = {
     "a size that is a list": (edit("config.json", n_layer=[2]), "its config.json cannot be used"),
     "an unknown activation": (edit("config.json", activation_function="x"), "its config.json"),
     "absurdly many labels": (edit("config.json", num_labels=10**12), "num_labels in config.json"),
-    "no weights": (lose("model.safetensors"), "has no weights;"),
+    "no weights": (lose("model.safetensors"), "has no weights"),
     "empty weights": (put("model.safetensors", b""), "its model cannot be used"),
     "weights cut short": (shorten, "its model cannot be used"),
     "weights that are none": (put("model.safetensors", 99 * b"\xff"), "its model cannot be used"),
     "weights in git-lfs": (put("model.safetensors", LFS), "model.safetensors: is only a git-lfs"),
-    "pickled weights": (pickle, "no weights but pytorch_model.bin, and only safetensors"),
-    "an adapter": (adapt, "holds an adapter"),
+    "pickled weights": (pickle, "only pickled weights (pytorch_model.bin)"),
+    "an adapter": (adapt, "contains an adapter"),
     "a missing weight": (weigh(lambda w: w.pop(BIAS)), f"its weights lack {BIAS};"),
     "missing weights": (
         weigh(lambda w: [w.pop(name) for name in list(w) if "mlp" in name]),
         "its weights lack transformer.h.0.mlp.c_fc.bias and 7 more",
     ),
     "no weight at all": (weigh(lambda w: w.clear()), "its weights lack"),
-    "one weight too many": (weigh(lambda w: w.update(more=w[BIAS] + 1)), "hold, but its config"),
+    "one weight too many": (weigh(lambda w: w.update(more=w[BIAS] + 1)), "config.json does not describe"),
     "a weight of another shape": (
         weigh(lambda w: w.update({WIDTH: w[WIDTH][:9].clone()})),
-        f"its weight {WIDTH} is of shape [9, 32] but of shape [256, 32]",
+        f"its weight {WIDTH} has shape [9, 32], but config.json says [256, 32]",
     ),
     "a weight that is no number": (
         weigh(lambda w: w[WIDTH][-1, -1:].fill_(float("nan"))),
-        f"its weight {WIDTH} has values that are no finite numbers",
+        f"its weight {WIDTH} has values that are not finite",
     ),
-    "an infinite weight": (weigh(lambda w: w[BIAS].fill_(float("-inf"))), "no finite numbers"),
+    "an infinite weight": (weigh(lambda w: w[BIAS].fill_(float("-inf"))), "not finite"),
     "no tokenizer": (lose("tokenizer.json"), "has no tokenizer"),
     "an empty tokenizer": (put("tokenizer.json", b""), "tokenizer.json: cannot be read"),
-    "a tokenizer that is a list": (put("tokenizer.json", b"[]"), "must hold a JSON object"),
+    "a tokenizer that is a list": (put("tokenizer.json", b"[]"), "must be a JSON object"),
     "a tokenizer without anything": (put("tokenizer.json", b"{}"), "its tokenizer cannot be used"),
     "a tokenizer without a model": (edit("tokenizer.json", model=None), "its tokenizer cannot"),
-    "a tokenizer without words": (no_words, "makes no tokens of a text"),
+    "a tokenizer without words": (no_words, "returns no tokens for a text"),
     "a tokenizer in git-lfs": (put("tokenizer.json", LFS), "tokenizer.json: is only a git-lfs"),
     "a damaged tokenizer_config": (put("tokenizer_config.json", b"{"), "tokenizer_config.json"),
     "an end token that is a list": (edit("tokenizer_config.json", eos_token=[1]), "its tokenizer"),
@@ -502,16 +505,16 @@ def test_an_unknown_type_or_device_is_refused_before_anything_is_loaded(how):
 RUN = {"model": "toy", "methods": []}
 HELLO = ("--prompt", "Hello")
 RUNS = {
-    "a list": (b"[]", HELLO, "no JSON object"),
+    "a list": (b"[]", HELLO, "not a JSON object"),
     "too deep": (DEEP, HELLO, "is damaged"),
     "not UTF-8": (b"\xff", HELLO, "is damaged"),
-    "no model": ({"methods": []}, HELLO, "names no model"),
+    "no model": ({"methods": []}, HELLO, "does not name a model"),
     "no methods": ({"model": "toy"}, HELLO, "methods must be a list of names"),
     "methods in a text": ({**RUN, "methods": "dpo"}, HELLO, "methods must be a list of names"),
     "methods that are numbers": ({**RUN, "methods": [1]}, HELLO, "methods must be a list"),
     "a method that is a path": ({**RUN, "methods": ["../x"]}, HELLO, "methods must be a list"),
     "a method without a model": ({**RUN, "methods": ["dpo"]}, HELLO, "dpo"),
-    "a model that is a number": ({**RUN, "model": 5}, HELLO, "names no model"),
+    "a model that is a number": ({**RUN, "model": 5}, HELLO, "does not name a model"),
     "a model too long": ({**RUN, "model": "x" * 5000}, HELLO, "…"),
     "a model that is not UTF-8": ({**RUN, "model": "\udcff"}, HELLO, "not valid UTF-8"),
     "a type that is unknown": ({**RUN, "dtype": ["x"]}, HELLO, "dtype must be one of"),
@@ -718,13 +721,13 @@ def test_output_onto_a_full_disk_is_told(command, tmp_path):
 IMPORTING = """
 import os, signal, sys
 from adadpo_mini.cli import entry as cli
-from adadpo_mini.cli import commands
+from adadpo_mini.cli import makers
 
 def listen(arguments):
     import slow
 
 sys.path.insert(0, sys.argv[1])
-commands.losses = listen
+makers.losses = listen
 sys.argv = ["adadpo-mini", "losses"]
 sys.exit(cli.main())
 """
@@ -801,8 +804,8 @@ PORTS = {
     "a port below 0": (["--port", "-1"], "not a port from 0 to 65535: '-1'"),
     "a port in words": (["--port", "http"], "not a port from 0 to 65535: 'http'"),
     "no host": (["--host", ""], "argument --host: it is empty"),
-    "nobody's host": (["--host", "no host"], "--host 'no host' is no address"),
-    "another machine": (["--host", "192.0.2.1"], "--host '192.0.2.1' is no address of this"),
+    "nobody's host": (["--host", "no host"], "--host 'no host' is not a known address"),
+    "another machine": (["--host", "192.0.2.1"], "--host '192.0.2.1' is not an address of this"),
     "no folder for runs": (["--runs", ""], "argument --runs: it is empty"),
     "unknown": (["--prot", "1"], "--prot 1"),
 }
@@ -846,7 +849,10 @@ def test_the_page_finds_a_free_port_tells_it_and_ends_with_one_line(host, tmp_pa
         assert url.startswith("http://[::1]:" if host == "::1" else f"http://{host}:")
         assert urllib.request.urlopen(url, timeout=30).status == 200
         server.send_signal(signal.SIGTERM)
-        assert server.communicate(timeout=60) == ("", "python -m app: interrupted.\n")
+        out, err = server.communicate(timeout=60)
+        loading, interrupted = err.splitlines()
+        assert out == "" and interrupted == "python -m app: interrupted."
+        assert loading == "python -m app: loading the dashboard …"
     finally:
         server.kill()
     assert server.returncode == 130

@@ -16,9 +16,6 @@ from adadpo_mini.cli.entry import main
 from adadpo_mini.doctor.presets import PRESETS
 
 QUICK = ["--steps", "2", "--batch-size", "2", "--measure-every", "0"]
-COMMANDS = (
-    "race", "train", "chat", "losses", "data", "pretrain", "sweep", "table", "report", "doctor",
-)  # fmt: skip
 
 
 def test_bad_input_gives_exit_code_2_and_one_line(bad_file, capsys, transformers_says):
@@ -59,64 +56,11 @@ def test_race_writes_the_run_folder_and_prints_the_closing_table(tmp_path, capsy
     assert all(word in printed for word in ("Δchosen", "Δrejected", "win rate", "adadpo"))
     assert json.loads((out / "config.json").read_text())["data"] == "swap"
     assert main(["race", *QUICK, *arguments]) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
 
     assert main(["chat", str(out), "--prompt", "How do I stir the vegan pasta?", "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     assert set(answers) == {"reference", "dpo", "adadpo"} and all(answers.values())
-
-
-ALL_FLAGS = {
-    "data": ("--data", "swap"), "model": ("--model", "toy"), "steps": ("--steps", "1"),
-    "methods": ("--methods", "adadpo, fixed_ratio"), "batch_size": ("--batch-size", "3"),
-    "beta": ("--beta", "0.2"), "learning_rate": ("--lr", "0.003"), "seed": ("--seed", "7"),
-    "measure_every": ("--measure-every", "0"), "threads": ("--threads", "1"),
-    "ceiling": ("--ceiling", "3"), "floor": ("--floor", "0.5"), "k": ("--k", "1.5"),
-    "device": ("--device", "cpu"), "dtype": ("--dtype", "bfloat16"),
-    "pairs_at_once": ("--pairs-at-once", "2"), "lora_rank": ("--lora-rank", "2"),
-    "checkpointing": ("--checkpointing",), "snapshot_every": ("--snapshot-every", "1"),
-    "snapshot_gb": ("--snapshot-gb", "2.5"),
-    "space": ("--space", "policy"), "length_normalize": ("--raw",), "ratio": ("--ratio", "4"),
-    "gamma": ("--gamma", "0.7"), "alpha": ("--alpha", "0.03"), "penalty": ("--penalty", "9"),
-    "nll_weight": ("--nll-weight", "0.4"), "per_token": ("--per-token",),
-}  # fmt: skip
-
-
-def test_every_flag_reaches_the_race_under_its_name(tmp_path):
-    from adadpo_mini import RaceConfig
-
-    out = tmp_path / "run"
-    flags = [word for words in ALL_FLAGS.values() for word in words]
-    assert main(["race", *flags, "--out", str(out)]) == 0
-    config = json.loads((out / "config.json").read_text())
-    assert config.pop("prompt_form") == "{}\n"
-    settings = {name: config[name] for name in RaceConfig().as_dict()}
-    assert {**settings, "methods": tuple(settings["methods"])} == RaceConfig(
-        data="swap", steps=1, methods=("adadpo", "fixed_ratio"), batch_size=3, beta=0.2,
-        learning_rate=0.003, seed=7, measure_every=0, ceiling=3.0, floor=0.5, k=1.5,
-        space="policy", length_normalize=False, ratio=4.0, gamma=0.7, alpha=0.03, penalty=9.0,
-        nll_weight=0.4, per_token=True, device="cpu", dtype="bfloat16", pairs_at_once=2,
-        lora_rank=2, checkpointing=True, threads=1, snapshot_every=1, snapshot_gb=2.5,
-    ).as_dict() | {"methods": ("adadpo", "fixed_ratio")}  # fmt: skip
-
-
-UNTOLD = (
-    "methods", "floor", "measure_every", "device", "pairs_at_once", "lora_rank", "threads",
-    "snapshot_every",
-)  # fmt: skip
-
-
-def test_the_defaults_that_help_tells_are_the_races(capsys):
-    from adadpo_mini import RaceConfig
-
-    with pytest.raises(SystemExit):
-        main(["race", "--help"])
-    told = " ".join(capsys.readouterr().out.partition("options:")[2].split())
-    for name, words in ALL_FLAGS.items():
-        default = getattr(RaceConfig(), name)
-        if len(words) == 2 and name not in UNTOLD:
-            said = re.search(rf"{words[0]} .*?\(default: (.*?)\)", told).group(1)
-            assert said == (f"{default:g}" if isinstance(default, float) else str(default)), name
 
 
 def test_a_preset_sets_what_is_not_said(tmp_path):
@@ -182,7 +126,7 @@ def test_a_users_own_file_can_be_raced(tmp_path, capsys):
 
 def test_a_chat_with_no_run_is_refused(tmp_path, capsys):
     assert main(["chat", str(tmp_path), "--prompt", "Hello"]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "does not contain a run" in capsys.readouterr().err
 
 
 def test_a_chat_with_a_broken_or_half_written_run_is_refused(tmp_path, capsys):
@@ -271,20 +215,6 @@ def test_losses_prints_the_table_or_the_same_as_json(capsys):
     assert main(["losses", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows["adadpo"]["source"] == "arXiv:2605.28440" and len(rows) >= 14
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command, capsys):
-    with pytest.raises(SystemExit) as done:
-        main([command, "--help"])
-    assert done.value.code == 0 and command in capsys.readouterr().out
-
-
-def test_python_dash_m_is_the_same_command():
-    run = subprocess.run(
-        [sys.executable, "-m", "adadpo_mini", "--help"], capture_output=True, text=True, check=True
-    )
-    assert all(command in run.stdout for command in COMMANDS)
 
 
 LONG = [

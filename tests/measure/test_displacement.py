@@ -1,4 +1,4 @@
-"""Displacement, CHES and the token view, held against autograd, plain loops and what happens."""
+"""Displacement, CHES and the token view, against autograd, plain loops and real steps."""
 
 import copy
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from adadpo_mini import completion_logps, load_model, load_pairs, race
-from adadpo_mini.measure import ches, displacement, pair_forces, token_views
+from adadpo_mini.measure import LONGEST_ANSWER, ches, displacement, pair_forces, token_views
 from adadpo_mini.measure.slow import SlowMeasurements
 from adadpo_mini.methods.registry import METHODS
 from adadpo_mini.models.reference import ScoredPairs
 from adadpo_mini.pairs.load import Pairs
-from adadpo_mini.tokens.batch import make_batch, tokenize_pairs
+from adadpo_mini.tokens.batch import TokenizedPair, make_batch, tokenize_pairs
 from adadpo_mini.trainer import Trainer
 
 
@@ -171,13 +171,44 @@ def test_a_model_that_does_not_live_in_the_toy_world_has_no_ledger(toy, tiny):
     assert "mass/else" not in event and event["eval_kl"] == 0.0
 
 
-def test_prompts_are_taken_of_one_length_where_there_are_enough():
-    from adadpo_mini.measure.slow import KL_PROMPTS, _alike_in_length
+def sampled_at_once(toy, prompts):
+    """The prompts that are answered to estimate KL, batch by batch."""
+    tokens = [TokenizedPair(list(prompt), [5, 0], [6, 0]) for prompt in prompts]
+    pairs = Pairs(tuple({"prompt": "?", "chosen": "a", "rejected": "b"} for _ in tokens), ())
+    meters, batches = SlowMeasurements(*toy, pairs, tokens, seed=0), []
+    policy = copy.deepcopy(toy[0]).requires_grad_(True)
 
-    alike = [(1, i) for i in range(KL_PROMPTS + 2)]
-    assert _alike_in_length([(9,), (9, 9, 9), *alike, (9,)]) == alike[:KL_PROMPTS]
-    uneven = [tuple(range(i)) for i in range(1, 40)]
-    assert _alike_in_length([*uneven, uneven[0]]) == uneven[:KL_PROMPTS]
+    def note(_, __, given, output):
+        if given.get("use_cache") and given["past_key_values"] is None:
+            batches.append(given["input_ids"].tolist())
+
+    policy.register_forward_hook(note, with_kwargs=True)
+    meters.read(policy, METHODS["dpo"].bind({"beta": 0.1}))
+    return batches
+
+
+def test_prompts_are_taken_of_one_length_where_there_are_enough(toy):
+    alike = [[9, i] for i in range(10, 22)]
+    (batch,) = sampled_at_once(toy, [[8], [9, 9, 9], *alike, [8]])
+    assert batch == alike[: len(batch)] and len(batch) > 3
+    uneven = [[9] * i for i in range(1, 20)]
+    assert sampled_at_once(toy, [uneven[0], *uneven]) == [[ids] for ids in uneven[: len(batch)]]
+
+
+def test_answers_as_long_as_the_longest_held_out_completion_are_not_cut_off(toy):
+    """A policy whose answers never end is cut off there, or at the toy world's longest answer."""
+    policy = copy.deepcopy(toy[0])
+    with torch.no_grad():
+        policy.transformer.wte.weight[0] = 0  # of the end token, whose score is then 0
+        policy.transformer.ln_f.bias.copy_(5 * policy.transformer.wte.weight[7])
+    for longest, length in ((3, LONGEST_ANSWER), (120, 120)):
+        tokens = [TokenizedPair([9, 9, i], [5] * longest, [6, 0]) for i in range(10, 20)]
+        pairs = Pairs(tuple({"prompt": "?", "chosen": "a", "rejected": "b"} for _ in tokens), ())
+        meters = SlowMeasurements(*toy, pairs, tokens, seed=0)
+        read = meters.read(
+            copy.deepcopy(policy).requires_grad_(True), METHODS["dpo"].bind({"beta": 0.1})
+        )
+        assert read["eval_length"] == length
 
 
 def test_outside_the_toy_world_there_is_no_ledger(toy):

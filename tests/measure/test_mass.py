@@ -1,4 +1,4 @@
-"""Where the mass goes, held against plain loops and against distributions that are known."""
+"""The mass ledger and the probe set, against plain loops and known distributions."""
 
 import copy
 
@@ -7,16 +7,16 @@ import torch
 
 from adadpo_mini import completion_logps, load_model, load_pairs
 from adadpo_mini.measure import (
+    LONGEST_ANSWER,
     answer_logps,
-    enumerated_kl,
     mass_accounts,
     mass_ledger,
     probe_logps,
     probe_set,
-    sampled_kl,
 )
 from adadpo_mini.tokens.batch import stack_rows, tokenize_completions
-from adadpo_mini.toyworld.grammar import find_topic, well_formed_answers
+from adadpo_mini.toyworld.grammar import all_topics, find_topic, well_formed_answers
+from tests.known_models import Parrot
 
 PAIR = load_pairs("refusal", "test")[0]
 
@@ -75,11 +75,41 @@ def test_the_ledger_counts_every_well_formed_answer_once_and_sums_to_one(toy):
     assert mass_accounts(model, tokenizer, PAIR) == pytest.approx(expected)
 
 
-def test_a_model_that_babbles_has_its_mass_elsewhere_and_its_arg_max_too(tiny_model, toy):
+def test_a_model_that_babbles_has_its_mass_elsewhere(tiny_model, toy):
     ledger = mass_ledger(tiny_model, toy[1], PAIR)
-    assert ledger.elsewhere > 0.99
-    well_formed = {a.text for a in well_formed_answers(find_topic(PAIR["prompt"]))}
-    assert ledger.most_likely in well_formed or ledger.most_likely_mass > ledger.chosen
+    assert ledger.elsewhere > 0.99 and ledger.most_likely_mass < 0.01
+
+
+BLUFF = "I cannot say."
+
+
+@pytest.mark.parametrize("likelier", [BLUFF, PAIR["rejected"]])
+def test_the_most_likely_answer_is_the_greedy_one_or_a_well_formed_one(likelier, toy):
+    tokenizer = toy[1]
+    shares = dict.fromkeys((BLUFF, PAIR["chosen"], PAIR["rejected"]), 0.2) | {likelier: 0.5}
+    ledger = mass_ledger(Parrot(tokenizer, shares), tokenizer, PAIR)
+    assert (ledger.most_likely, ledger.most_likely_mass) == (likelier, pytest.approx(0.5, abs=1e-3))
+    assert ledger.chosen == pytest.approx(0.2, abs=1e-3)
+    assert ledger.rejected == pytest.approx(shares[PAIR["rejected"]], abs=1e-3)
+    assert ledger.elsewhere == pytest.approx(shares[BLUFF] + 0.1, abs=2e-3)
+
+
+def test_a_likely_well_formed_answer_is_found_where_the_greedy_one_leads_nowhere(toy):
+    """After the likeliest first token, every continuation is equally unlikely."""
+    tokenizer = toy[1]
+    beginning = tokenizer.decode(tokenizer(BLUFF)["input_ids"][:1])
+    model = Parrot(tokenizer, {PAIR["chosen"]: 0.4, beginning: 0.5})
+    model.texts.pop()  # after that beginning all tokens are equally likely
+    ledger = mass_ledger(model, tokenizer, PAIR)
+    assert ledger.most_likely == PAIR["chosen"]
+    assert ledger.most_likely_mass == pytest.approx(0.4, abs=1e-3)
+
+
+def test_no_well_formed_answer_is_longer_than_what_is_sampled_for_it(toy):
+    topics = list(all_topics())[::97]
+    answers = {answer.text for topic in topics for answer in well_formed_answers(topic)}
+    longest = max(len(ids) + 1 for ids in toy[1](list(answers))["input_ids"])
+    assert longest <= LONGEST_ANSWER
 
 
 def test_a_pair_that_is_not_the_toy_worlds_is_refused(toy):
@@ -91,61 +121,7 @@ def test_a_pair_that_is_not_the_toy_worlds_is_refused(toy):
             mass_ledger(*toy, pair)
 
 
-def test_enumerated_kl_is_that_of_the_categorical_distributions():
-    generator = torch.Generator().manual_seed(0)
-    p, q = (torch.rand(7, generator=generator).double() for _ in range(2))
-    p, q = p / p.sum(), q / q.sum()
-    expected = torch.distributions.kl_divergence(
-        torch.distributions.Categorical(p), torch.distributions.Categorical(q)
-    ).item()
-    assert enumerated_kl(p.log(), q.log()) == pytest.approx(expected)
-    # Six of the seven listed, the seventh being the rest: the same distributions, the same KL.
-    assert enumerated_kl(p[:6].log(), q[:6].log()) == pytest.approx(expected)
-    # Three of them listed: never more than the whole.
-    assert 0 < enumerated_kl(p[:3].log(), q[:3].log()) < expected
-
-
-def test_sampled_kl_agrees_with_the_plain_estimate_and_is_zero_for_the_reference(toy):
-    reference, tokenizer = toy
-    prompts = [pair["prompt"] for pair in load_pairs("tone", "test")[:96]]
-    ids, end = tokenizer(prompts)["input_ids"], tokenizer.eos_token_id
-    assert sampled_kl(reference, reference, ids[:4], end).kl == 0.0
-    policy = moved(reference, 0.02)
-    estimate = sampled_kl(policy, reference, ids, end)
-
-    from adadpo_mini.models.generate import sample_answers
-
-    answers = sample_answers(policy, tokenizer, prompts, temperature=1.0, seed=9, max_new_tokens=80)
-    rows = stack_rows(tokenize_completions(prompts, answers, tokenizer))
-    with torch.no_grad():
-        plain = completion_logps(policy, *rows) - completion_logps(reference, *rows)
-    spread = (plain.std().item() ** 2 / len(plain) + estimate.standard_error**2) ** 0.5
-    assert estimate.kl > 5 * estimate.standard_error
-    assert abs(plain.mean().item() - estimate.kl) < 4 * spread
-    assert estimate.standard_error < plain.std().item() / len(plain) ** 0.5
-    assert 5 < estimate.length < 80
-
-
-def test_kl_is_the_same_however_many_answers_are_compared_at_a_time(toy, monkeypatch):
-    from adadpo_mini.measure import kl as mass
-
-    reference, tokenizer = toy
-    ids = tokenizer([pair["prompt"] for pair in load_pairs("tone", "test")[:8]])["input_ids"]
-    policy, end = moved(reference, 0.02), tokenizer.eos_token_id
-    whole = sampled_kl(policy, reference, ids, end)
-    monkeypatch.setattr(mass, "NUMBERS_AT_ONCE", 1)
-    alone = sampled_kl(policy, reference, ids, end)
-    assert alone.kl == pytest.approx(whole.kl, rel=1e-4) and alone.length == whole.length
-
-
-def test_a_prompt_that_nearly_fills_the_context_leaves_room_for_what_there_is(toy):
-    reference, tokenizer = toy
-    prompt = tokenizer("How do I warm the soup? " * 60)["input_ids"][:250]
-    found = sampled_kl(moved(reference, 0.02), reference, [prompt], tokenizer.eos_token_id)
-    assert 1 <= found.length <= 6 and found.kl > 0
-
-
-def test_the_probe_set_holds_kin_of_both_sides_and_a_stranger():
+def test_the_probe_set_has_a_paraphrase_of_each_side_and_an_unrelated_answer():
     for name in ("tone", "refusal"):
         for pair in load_pairs(name, "test")[:20]:
             probe = probe_set(pair)
@@ -158,6 +134,23 @@ def test_the_probe_set_holds_kin_of_both_sides_and_a_stranger():
                 mine, kin = here[probe[side]], here[probe[f"{side}_paraphrase"]]
                 assert (mine.kind, mine.warm, mine.tool) == (kin.kind, kin.warm, kin.tool)
             assert probe["unrelated"] not in here
+
+
+@pytest.mark.parametrize("name", ["tone", "refusal", "length_bias"])
+def test_the_unrelated_answer_is_of_the_same_kind_about_another_thing_of_the_same_domain(name):
+    for pair in load_pairs(name, "test")[:20]:
+        here, stranger = find_topic(pair["prompt"]), probe_set(pair)["unrelated"]
+        mentioned = [topic for topic in all_topics() if f" {topic.thing}" in stranger]
+        assert {topic.domain for topic in mentioned} == {here.domain}
+        assert here.thing not in {topic.thing for topic in mentioned}
+        kinds = {
+            (answer.kind, answer.warm)
+            for topic in mentioned
+            for answer in well_formed_answers(topic)
+            if answer.text == stranger
+        }
+        chosen = next(a for a in well_formed_answers(here) if a.text == pair["chosen"])
+        assert kinds == {(chosen.kind, chosen.warm)}
 
 
 def test_probe_logps_add_the_greedy_answer_and_score_each_text(toy):

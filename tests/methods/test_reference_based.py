@@ -1,4 +1,4 @@
-"""The relatives of DPO: their formulas, what "balanced" means for each, and TRL's own code."""
+"""The relatives of DPO: their formulas, their balance, and agreement with TRL's code."""
 
 import math
 from collections import defaultdict
@@ -7,10 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adadpo_mini import losses
-from adadpo_mini.losses import adaptive_ratio, dpo_loss
-from adadpo_mini.methods import reference_based as family
-from adadpo_mini.methods import reference_free
+from adadpo_mini.losses import dpo_loss
 from adadpo_mini.methods.registry import ALL_METHODS, METHODS, methods_table
 from tests.test_losses import gradients, random_lengths, random_logps
 
@@ -30,7 +27,7 @@ PER_TOKEN = ("ada_simpo", "ada_orpo")  # balanced whatever the lengths are
 
 
 def compute(name, logps, lengths, **knobs):
-    """The loss of a method; knobs it does not know are left out."""
+    """Return the loss of a method; knobs that it does not have are left out."""
     method = METHODS[name]
     given = {**lengths, **knobs, **method.fixed}
     return method.loss(*logps, **{k: v for k, v in given.items() if k in method.parameters})
@@ -82,24 +79,33 @@ def test_an_ada_form_with_ceiling_and_floor_one_is_its_plain_form(name):
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("name", [*ADA_FORMS, "weighted_dpo"])
-def test_the_coefficient_carries_no_gradient(name, monkeypatch):
-    """With the coefficients given as numbers, the gradient is the same."""
+@pytest.mark.parametrize("name", ADA_FORMS)
+def test_the_coefficient_carries_no_gradient(name):
+    """Floor and ceiling pin it to the value it has; the gradient stays the same."""
     logps, lengths = random_logps(), random_lengths()
     result = compute(name, logps, lengths, ceiling=1.5)
-    computed = []
+    ratios = (result.beta_chosen / result.beta_rejected).tolist()
+    assert len(set(ratios)) > 2
+    for i, ratio in enumerate(ratios):
+        pair = [t[i : i + 1] for t in logps]
+        of_pair = {side: length[i : i + 1] for side, length in lengths.items()}
+        as_a_number = compute(name, pair, of_pair, ceiling=ratio, floor=ratio)
+        mine = torch.autograd.grad(result.per_pair[i], logps[:2], retain_graph=True)
+        theirs = torch.autograd.grad(as_a_number.loss, logps[:2])
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other)
 
-    def as_numbers(log_rho, **knobs):
-        ratio, rho = adaptive_ratio(log_rho.detach(), **knobs)
-        computed.append(ratio)
-        return torch.tensor(ratio.tolist(), dtype=torch.float64), rho
 
-    for module in (losses, family, reference_free):
-        monkeypatch.setattr(module, "adaptive_ratio", as_numbers)
-    again = compute(name, logps, lengths, ceiling=1.5)
-    assert len(computed) == 1 and len(computed[0].unique()) > 1
-    for mine, theirs in zip(gradients(result, logps), gradients(again, logps), strict=True):
-        torch.testing.assert_close(mine, theirs)
+def test_the_weight_of_a_whole_loss_is_capped_and_carries_no_gradient():
+    logps, lengths = random_logps(), random_lengths()
+    result = compute("weighted_dpo", logps, lengths, ceiling=1.05)
+    assert (result.rho > 1.05).any() and (result.rho < 1.05).any()
+    weight = result.rho.clamp(max=1.05)
+    expected = (weight * dpo_loss(*logps).per_pair).mean()
+    torch.testing.assert_close(result.loss, expected)
+    theirs = torch.autograd.grad(expected, logps[:2])
+    for mine, other in zip(gradients(result, logps), theirs, strict=True):
+        torch.testing.assert_close(mine, other)
 
 
 def test_weighting_the_whole_loss_leaves_the_balance_as_it_was():
@@ -136,6 +142,47 @@ def test_the_losses_are_their_formulas_computed_pair_by_pair():
         }
         for name, value in expected.items():
             assert got[name].per_pair[i].item() == pytest.approx(value), name
+
+
+def test_the_ada_forms_are_their_formulas_computed_pair_by_pair():
+    """With completions of unequal length, of which some meet the ceiling and some do not."""
+    logps, lengths, beta, ceiling = random_logps(), random_lengths(), 0.3, 1.05
+    knobs = {"beta": beta, "alpha": 0.02, "gamma": 0.4, "ceiling": ceiling}
+    got = {name: compute(name, logps, lengths, **knobs) for name in (*ADA_FORMS, "weighted_dpo")}
+
+    def softplus(value):
+        return math.log1p(math.exp(value))
+
+    at_ceiling = dict.fromkeys(got, 0)
+    for i in range(6):
+        log_w, log_l, ref_w, ref_l = (t[i].item() for t in logps)
+        n_w, n_l = (lengths[name][i].item() for name in lengths)
+        u_w, u_l, a_w, a_l = log_w - ref_w, log_l - ref_l, log_w / n_w, log_l / n_l
+        p_w, p_l = math.exp(a_w), math.exp(a_l)
+        odds_w, odds_l = (math.log(p / (1 - p)) for p in (p_w, p_l))
+        x, p = math.exp(u_w / n_w - u_l / n_l), p_w / p_l
+        rho = dict.fromkeys(("adadpo", "ada_ipo", "ada_rdpo", "weighted_dpo"), x)
+        rho |= dict.fromkeys(("adadpo_policy", "ada_simpo", "ada_cpo"), p)
+        rho["adadpo_raw"] = math.exp(u_w - u_l)
+        rho["ada_orpo"] = p * (1 - p_w) / (1 - p_l)
+        r = {name: min(value, ceiling) for name, value in rho.items()}
+        expected = {
+            name: softplus(-beta * (r[name] * u_w - u_l))
+            for name in ("adadpo", "adadpo_raw", "adadpo_policy")
+        }
+        expected |= {
+            "ada_ipo": (r["ada_ipo"] * u_w - u_l - 1 / (2 * beta)) ** 2,
+            "ada_rdpo": softplus(-beta * (r["ada_rdpo"] * u_w - u_l) - 0.02 * (n_w - n_l)),
+            "ada_simpo": softplus(0.4 - beta * (r["ada_simpo"] * a_w - a_l)),
+            "ada_cpo": softplus(-beta * (r["ada_cpo"] * log_w - log_l)) - a_w,
+            "ada_orpo": beta * softplus(odds_l - r["ada_orpo"] * odds_w) - a_w,
+            "weighted_dpo": r["weighted_dpo"] * softplus(-beta * (u_w - u_l)),
+        }
+        for name, result in got.items():
+            at_ceiling[name] += rho[name] > ceiling
+            assert result.rho[i].item() == pytest.approx(rho[name]), name
+            assert result.per_pair[i].item() == pytest.approx(expected[name]), name
+    assert all(0 < count < 6 for count in at_ceiling.values())
 
 
 def test_dpop_weighs_the_chosen_by_one_plus_lambda_below_the_reference_and_is_dpo_above():
@@ -195,8 +242,8 @@ def test_half_precision_log_probs_lose_nothing_on_the_way_to_the_loss(name, dtyp
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float16], ids=str)
-def test_the_type_of_the_lengths_is_no_matter(dtype):
-    """A short completion less a long one is below zero, which uint8 does not know."""
+def test_the_type_of_the_lengths_does_not_matter(dtype):
+    """A short length minus a long one is negative, which uint8 cannot hold."""
     logps, lengths = random_logps(), random_lengths()
     others = {name: n.to(dtype) for name, n in lengths.items()}
     assert (lengths["chosen_lengths"] < lengths["rejected_lengths"]).any()

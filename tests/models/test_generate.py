@@ -6,7 +6,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from adadpo_mini.models.generate import sample_answers, sample_tokens, stream_answers
+from adadpo_mini.models.generate import (
+    sample_answers,
+    sample_ids,
+    sample_tokens,
+    stream_answers,
+)
 from adadpo_mini.models.load import context_length
 from adadpo_mini.toyworld.grammar import all_topics
 
@@ -86,6 +91,48 @@ def test_prompts_of_several_lengths_are_answered_in_their_order(toy):
     assert together == alone
 
 
+def test_at_a_temperature_an_answer_depends_on_the_prompts_of_its_own_length_alone(toy):
+    """Each length is a batch with noise from the same seed, whatever other prompts there are."""
+    model, tokenizer = toy
+    other = "I want to warm the spicy soup. Any advice?\n"
+    assert len(tokenizer(other)["input_ids"]) != len(tokenizer(PROMPTS[0])["input_ids"])
+    alone = sample_answers(model, tokenizer, PROMPTS[:1], seed=3, temperature=1.5)
+    assert (
+        sample_answers(model, tokenizer, [other, PROMPTS[0]], seed=3, temperature=1.5)[1:] == alone
+    )
+
+
+def test_sampled_ids_end_with_the_end_token_unless_they_were_cut_off(toy):
+    model, tokenizer = toy
+    end = tokenizer.eos_token_id
+    ids = tokenizer(PROMPTS)["input_ids"]
+    whole = sample_ids(model, ids, end, temperature=1.0, seed=0, max_new_tokens=100)
+    assert all(answer[-1] == end and end not in answer[:-1] for answer in whole)
+    cut = sample_ids(model, ids, end, temperature=1.0, seed=0, max_new_tokens=3)
+    assert cut == [answer[:3] for answer in whole]
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40])
+def test_a_tiny_temperature_acts_like_zero_and_never_overflows(toy, temperature):
+    model, tokenizer = toy
+    cold, coldest = (
+        sample_answers(model, tokenizer, PROMPTS[:2], temperature=t, max_new_tokens=8)
+        for t in (temperature, 0)
+    )
+    assert cold == coldest
+
+
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_sampling_from_a_model_that_predicts_nan_is_an_error(tiny, temperature):
+    from adadpo_mini import load_model
+
+    model, tokenizer = load_model(tiny)
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="diverged; lower the learning rate"):
+        sample_answers(model, tokenizer, PROMPTS[:1], temperature=temperature)
+
+
 def test_no_prompts_give_no_answers(toy):
     assert sample_answers(*toy, []) == []
 
@@ -158,7 +205,7 @@ def test_any_prompt_is_answered(toy, prompt):
 
 
 def test_half_a_character_is_never_shown_at_the_end(tiny):
-    """An untrained model writes random bytes: many an unfinished character."""
+    """An untrained model writes random bytes, so many characters are unfinished."""
     from adadpo_mini import load_model
 
     model, tokenizer = load_model(tiny)

@@ -1,4 +1,4 @@
-"""Loading models: the bundled toy, folders, and names that lead nowhere."""
+"""Loading models: the bundled toy, folders, and names that do not exist."""
 
 import json
 import shutil
@@ -125,7 +125,7 @@ def edited(model, tmp_path, name, **changes):
 
 
 def assert_refused(name, *words):
-    """An InputError of one line that names what was asked for."""
+    """Check that the error is one line and names the model."""
     with pytest.raises(InputError) as caught:
         load_model(name)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Every lesson is what its source says, holds no outputs, and runs from top to bottom."""
+"""Every lesson matches its source, has no outputs, and runs from top to bottom."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ spec.loader.exec_module(build)
 
 
 class ThisPython(KernelManager):
-    """Runs the kernel with the interpreter that runs the tests, whatever is installed besides."""
+    """Runs the kernel with the interpreter of the tests, whatever else is installed."""
 
     @property
     def kernel_spec(self):
@@ -33,7 +33,7 @@ class ThisPython(KernelManager):
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
-    """The notebook with the outputs of its fast profile."""
+    """Return the notebook with the outputs of its fast profile."""
     notebook = nbformat.read(path, as_version=4)
     manager = ThisPython()
     client = NotebookClient(notebook, km=manager, timeout=300, resources={})
@@ -50,12 +50,12 @@ def test_there_is_a_lesson_to_start_with():
     assert "00_start_here.ipynb" in [path.name for path in LESSONS]
 
 
-def test_every_notebook_is_what_its_source_says():
+def test_every_notebook_matches_its_source():
     assert build.problems() == []
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_committed_notebook_holds_no_outputs(path):
+def test_a_committed_notebook_has_no_outputs(path):
     assert not build.has_outputs(path)
 
 
@@ -74,7 +74,7 @@ def check(folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_check_is_content_with_what_build_writes(folder):
+def test_check_accepts_what_build_writes(folder):
     assert check(folder).returncode == 0
 
 
@@ -97,7 +97,7 @@ def test_building_twice_gives_the_same_bytes(folder):
     assert (folder / "a.ipynb").read_bytes() == before
 
 
-def test_a_notebook_that_somebody_has_run_is_kept_unless_forced(folder, capsys):
+def test_a_notebook_that_somebody_ran_is_kept_unless_forced(folder, capsys):
     path = folder / "a.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="1")]

@@ -1,35 +1,24 @@
-"""The report: one file that asks for nothing, whose pictures show what is in the results."""
+"""The report: one file that loads nothing else, with verdicts and figures."""
 
 import json
 import re
 from html.parser import HTMLParser
-from itertools import pairwise
-from statistics import fmean
+from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 from plotly.offline import get_plotlyjs
 
+import adadpo_mini.paper
 from adadpo_mini import InputError
 from adadpo_mini.cli.entry import main
 from adadpo_mini.errors import WriteError
-from adadpo_mini.figures import COLOURS
-from adadpo_mini.paper.claims import CLAIMS, verdicts
-from adadpo_mini.paper.report import report_html, write_report
-from adadpo_mini.paper.report_figures import (
-    LC,
-    SHIFT,
-    ablation_figure,
-    ceiling_panels,
-    curve_figure,
-    grid_panels,
-)
-from adadpo_mini.paper.results import Estimate, closing_rows
-from tests.paper.test_claims import BETTER, SEEDS, SETS, made_up_results, write
+from adadpo_mini.paper.claims import CLAIMS, FOOTNOTE, headline, verdicts
+from adadpo_mini.paper.render import render
+from adadpo_mini.paper.report import Size, report_html, write_report
+from tests.paper.made_up import SETS, write
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return made_up_results({**BETTER, "fixed_ratio": 0.12, "adadpo_raw": 0.02}, noise_level=0.02)
+TEMPLATES = Path(adadpo_mini.paper.__file__).parent / "templates"
 
 
 @pytest.fixture(scope="module")
@@ -41,32 +30,33 @@ def file(rows, tmp_path_factory):
 
 
 class Document(HTMLParser):
-    """The tags with their attributes, the text of the scripts and of the cells."""
+    """The tags with their attributes, and the text of scripts, captions, paragraphs and cells."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.scripts, self.cells = [], [], []
+        self.tags, self.texts = [], {"script": [], "td": [], "figcaption": [], "p": [], "h3": []}
         self._in = None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self._in = tag
-        if tag in ("script", "td"):
-            (self.scripts if tag == "script" else self.cells).append("")
+        if tag in self.texts:
+            self._in = tag
+            self.texts[tag].append("")
 
     def handle_endtag(self, tag):
-        self._in = None
+        self._in = None if tag == self._in else self._in
 
     def handle_data(self, data):
-        if self._in == "script":
-            self.scripts[-1] += data
-        if self._in == "td":
-            self.cells[-1] += data
+        if self._in:
+            self.texts[self._in][-1] += data
 
     @property
     def plots(self):
-        return json.loads(self.scripts[0])
+        """[{choice: figure}] in the order of the page."""
+        kinds = [attrs.get("type") for tag, attrs in self.tags if tag == "script"]
+        scripts = zip(kinds, self.texts["script"], strict=True)
+        return [json.loads(text) for kind, text in scripts if kind == "application/json"]
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +80,53 @@ def test_plotly_is_there_once_and_whole(file):
     assert text.count("* plotly.js v") == 1
 
 
-def test_every_figure_has_its_place_and_every_place_its_figure(document):
-    places = [a["id"] for tag, a in document.tags if tag == "div" and a.get("class") == "plot"]
-    assert places == list(document.plots)
-    kinds = [list(by_set.values())[0]["data"][0]["type"] for by_set in document.plots.values()]
+def test_no_part_of_a_template_is_left_in_the_page(file):
+    ours = file.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    ours = re.sub(r'<script type="application/json">.*', "", ours)  # plotly's own %{x}
+    assert not re.search(r"\{\{|\}\}|\{%|%\}|\{#|#\}", ours)
+
+
+def test_every_figure_has_a_place_a_caption_and_data(document):
+    places = [attrs for tag, attrs in document.tags if attrs.get("class") == "plot"]
+    captions = document.texts["figcaption"]
+    assert [attrs["aria-label"] for attrs in places] == captions
+    assert len(document.plots) == len(captions) and all(captions)
+    kinds = [list(by_set.values())[0]["data"][0]["type"] for by_set in document.plots]
     maps = 3 * 6 + 2  # LC, win rate, Δchosen: four methods and two differences; the ceiling share
     assert kinds[:maps] == ["heatmap"] * maps
     curves_and_ablations = kinds[maps:]
     assert set(curves_and_ablations) == {"scatter"} and len(curves_and_ablations) >= 3 + 4 * 2
-    for place, by_set in list(document.plots.items())[:maps]:
-        assert list(by_set) == ["", *SETS], place
+    for caption, by_set in zip(captions, document.plots[:maps], strict=False):
+        assert list(by_set) == ["", *SETS], caption
+
+
+def test_each_row_of_heat_maps_shows_the_quantity_of_its_heading(document, rows):
+    """The first map of each row, AdaDPO at the first setting, against the results."""
+    columns = ("lc_win_rate", "win_rate", "shift_chosen", "ceiling_share")
+    assert len(document.texts["h3"]) == len(columns)
+    for i, (name, column) in enumerate(zip(("LC", "Win", "Δ", "Share"), columns, strict=True)):
+        assert document.texts["h3"][i].startswith(name)
+        figure = document.plots[6 * i]["tone"]["data"][0]
+        found = [
+            row[column]
+            for row in rows
+            if (row["experiment"], row["data"], row["method"]) == ("grid", "tone", "adadpo")
+            and (row["learning_rate"], row["beta"]) == (5e-5, 0.05)
+            and (row["step"] > 0 if column == "ceiling_share" else row["step"] == row["steps"])
+        ]
+        assert figure["z"][0][0] == pytest.approx(sum(found) / len(found))
+
+
+def test_curves_are_at_the_best_settings_and_ablations_say_what_they_vary(document):
+    captions = document.texts["figcaption"][20:]
+    assert captions[0] == "near_duplicate, best for DPO and AdaDPO: learning rate 2e−4, β 0.1"
+    ablations = captions[-10:]
+    assert ablations[:2] == ["ceiling C: LC win rate", "ceiling C: Δchosen"]
+    assert ablations[-2:] == ["floor: LC win rate", "floor: Δchosen"]
 
 
 def test_every_axis_is_named_and_nats_are_given_as_the_unit(document):
-    for by_set in document.plots.values():
+    for by_set in document.plots:
         for figure in by_set.values():
             layout = figure["layout"]
             titles = [layout[axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
@@ -113,117 +136,25 @@ def test_every_axis_is_named_and_nats_are_given_as_the_unit(document):
 
 
 def test_the_table_has_a_row_for_each_claim_with_its_verdict(document, rows):
-    table = [document.cells[i : i + 6] for i in range(0, len(document.cells), 6)]
+    cells = document.texts["td"]
+    table = [cells[i : i + 6] for i in range(0, len(cells), 6)]
     assert len(table) == len(CLAIMS)
-    for cells, verdict in zip(table, verdicts(rows), strict=True):
-        assert cells[0] == verdict.claim and cells[1].endswith(verdict.verdict)
-        assert cells[2:4] == [verdict.effect_text, verdict.interval_text]
-        assert cells[4:] == [str(verdict.runs), verdict.note]
+    marks = {"holds": "✓", "fails": "✗", "undecided here": "○"}
+    kinds = [attrs["class"] for tag, attrs in document.tags if tag == "tr" and attrs]
+    for row, kind, verdict in zip(table, kinds, verdicts(rows), strict=True):
+        assert row[0] == verdict.claim
+        assert row[1] == f"{marks[verdict.verdict]} {verdict.verdict}"
+        assert kind == verdict.verdict.removesuffix(" here")
+        assert row[2:4] == [verdict.effect_text, verdict.interval_text]
+        assert row[4:] == [str(verdict.runs), verdict.note]
 
 
-def values(figure):
-    """{(learning rate, β) as written: number} of a heat map."""
-    trace = figure.data[0]
-    return {(x, y): trace.z[j][i] for j, y in enumerate(trace.y) for i, x in enumerate(trace.x)}
-
-
-def closing(rows, method, **where):
-    found = closing_rows(rows, "grid", method)
-    return [row for row in found if all(row[name] == value for name, value in where.items())]
-
-
-def test_a_cell_is_the_mean_of_its_runs_and_a_difference_that_of_its_pairs(rows):
-    panels = grid_panels(rows, LC)
-    assert list(panels) == [
-        "AdaDPO", "DPO", "AdaDPO − DPO", "AdaDPO, policy space", "fixed ratio",
-        "AdaDPO − fixed ratio",
-    ]  # fmt: skip
-    where = {"learning_rate": 1e-4, "beta": 0.3}
-    means = {
-        method: fmean(row["lc_win_rate"] for row in closing(rows, method, **where))
-        for method in ("adadpo", "dpo", "fixed_ratio")
-    }
-    place = ("1e−4", "0.3")
-    assert values(panels["AdaDPO"])[place] == pytest.approx(means["adadpo"])
-    for title, rival in (("AdaDPO − DPO", "dpo"), ("AdaDPO − fixed ratio", "fixed_ratio")):
-        assert values(panels[title])[place] == pytest.approx(means["adadpo"] - means[rival])
-    assert len(values(panels["DPO"])) == 16
-
-
-def test_the_cells_say_their_number_and_on_hovering_the_interval(rows):
-    swap = [row for row in rows if row["data"] == "swap"]
-    trace = grid_panels(swap, SHIFT)["DPO"].data[0]
-    j, i = trace.y.index("0.1"), trace.x.index("5e−5")
-    found = closing(swap, "dpo", learning_rate=5e-5, beta=0.1)
-    estimate = Estimate.of([row["shift_chosen"] for row in found])
-    assert trace.text[j][i] == f"{estimate.mean:+.1f}".replace("-", "−")
-    assert f"± {estimate.half_width:.1f} nats per completion (n = 5)" in trace.customdata[j][i]
-
-
-def test_a_setting_that_was_not_run_is_an_empty_cell(rows):
-    part = [row for row in rows if (row["learning_rate"], row["beta"]) != (1e-4, 0.3)]
-    trace = grid_panels(part, LC)["DPO"].data[0]
-    assert values(grid_panels(part, LC)["DPO"])["1e−4", "0.3"] is None
-    assert trace.text[trace.y.index("0.3")][trace.x.index("1e−4")] == ""
-
-
-def test_a_difference_in_adadpos_favour_is_adadpos_colour(rows):
-    trace = grid_panels(rows, LC)["AdaDPO − DPO"].data[0]
-    ends = {position: colour for position, colour in trace.colorscale}
-    assert (ends[0], ends[1]) == (COLOURS["dpo"], COLOURS["adadpo"])
-    assert trace.zmin == -trace.zmax < 0
-
-
-def test_the_ceiling_share_is_a_mean_over_the_steps_after_the_first(rows):
-    # `run` lets it grow from 0 to β/2, so that at half and at the end it is 3/8 of β on average.
-    found = values(ceiling_panels(rows)["AdaDPO"])
-    for beta in ("0.05", "0.1", "0.3", "1"):
-        assert found["2e−4", beta] == pytest.approx(0.375 * float(beta))
-
-
-def test_the_curves_are_means_over_seeds_with_their_interval(rows):
-    figure = curve_figure(rows, "swap", (2e-4, 0.1))
-    lines = {trace.name: trace for trace in figure.data}
-    chosen, band = lines["dpo chosen"], lines["dpo chosen interval"]
-    assert (chosen.line.color, chosen.line.dash) == (COLOURS["dpo"], "solid")
-    assert lines["dpo rejected"].line.dash == "dash"
-    assert band.fillcolor == COLOURS["dpo"]
-    where = {"data": "swap", "learning_rate": 2e-4, "beta": 0.1}
-    last = Estimate.of([row["shift_chosen"] for row in closing(rows, "dpo", **where)])
-    assert last.count == len(SEEDS)
-    assert (chosen.x[-1], chosen.y[-1]) == (40, pytest.approx(last.mean))
-    upper, lower = band.y[2], band.y[3]  # forth along the upper edge, back along the lower
-    assert (upper - lower) / 2 == pytest.approx(last.half_width)
-    assert len(lines) == 4 * 2 * 2
-
-
-def test_the_names_at_the_lines_ends_do_not_overlap_and_stay_in_the_picture(rows):
-    for figure in (
-        curve_figure(rows, "tone", (2e-4, 0.1)),
-        ablation_figure(rows, "ceiling", LC),
-        ablation_figure(made_up_results({}, noise_level=0.0), "form", SHIFT),
-    ):
-        layout = figure.layout
-        low, high = layout.yaxis.range
-        height = layout.height - layout.margin.t - layout.margin.b
-        names = [a for a in layout.annotations if a.text]
-        assert len(names) in (3, 8)
-        placed = sorted((high - a.y) / (high - low) * height - a.yshift for a in names)
-        assert all(b - a >= 15.99 for a, b in pairwise(placed))
-        assert placed[0] >= 0 and placed[-1] <= height + 0.01
-
-
-def test_an_ablation_has_a_line_for_each_set_with_error_bars(rows):
-    figure = ablation_figure(rows, "ceiling", LC)
-    assert [trace.name for trace in figure.data] == list(SETS)
-    assert list(figure.data[0].x) == ["1.5", "2", "5", "10"]
-    low, high = figure.layout.yaxis.range
-    for trace in figure.data:
-        for mean, spread in zip(trace.y, trace.error_y.array, strict=True):
-            assert low < mean - spread < mean + spread < high
-    assert list(ablation_figure(rows, "floor", LC).data[0].x) == ["none", "1"]
-    assert list(ablation_figure(rows, "form", LC).data[0].x) == ["stable", "policy space", "raw"]
-    assert ablation_figure([], "k", LC) is None
+def test_the_page_says_how_much_was_run_the_headline_and_how_to_read_the_table(document, rows):
+    paragraphs = [" ".join(text.split()) for text in document.texts["p"]]
+    runs = 3 * 5 * (16 * 4 + 4 + 4 + 2 + 1 + 1)
+    assert paragraphs[0].startswith(f"{runs:,} runs of a toy GPT-2 from results.csv")
+    assert "16 settings of learning rate and β, 5 seeds, 3 data sets" in paragraphs[0]
+    assert paragraphs[1] == headline(rows) and FOOTNOTE in paragraphs
 
 
 def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(rows):
@@ -234,21 +165,38 @@ def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(r
         if (row["data"], row["seed"], row["method"]) == ("tone", 0, "adadpo")
         and row["experiment"] == "grid" and row["beta"] == 0.1
     ]  # fmt: skip
-    document = Document(report_html(single, f"{evil}.csv"))
-    assert len(document.scripts) == 3 and not any("alert(1)" in s for s in document.scripts[1:])
-    assert any(evil in by_set for by_set in document.plots.values())
+    page = Document(report_html(single, f"{evil}.csv"))
+    assert any(evil in by_set for by_set in page.plots)
+    kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
+    assert kinds == ["application/json"] * len(page.plots) + [None] * 2
+    assert not any("alert(1)" in script for script in page.texts["script"][-2:])
+    assert evil in page.texts["p"][0] and evil in page.texts["figcaption"][-1]
 
 
-def test_what_cannot_be_read_or_written_is_told_and_nothing_is_lost(rows, tmp_path, monkeypatch):
+def test_a_value_that_a_template_reads_and_does_not_get_is_an_error():
+    size = Size(runs=1, settings=1, seeds=1, sets=["tone"])
+    values = {"size": size, "source": "x.csv", "footnote": "", "grid_sets": [], "verdicts": []}
+    values |= dict.fromkeys(("grid", "curves", "ablations"), {})
+    assert "All is well" in render("report.html", headline="All is well", **values)
+    with pytest.raises(UndefinedError, match="'headline' is undefined"):
+        render("report.html", **values)
+
+
+def test_the_pages_style_and_script_are_written_into_it(file):
+    text = file.read_text(encoding="utf-8")
+    for name in ("page.css", "report.css", "figures.js"):
+        assert (TEMPLATES / name).read_text(encoding="utf-8") in text
+
+
+def test_what_cannot_be_read_or_written_is_refused_and_nothing_is_lost(rows, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such file"):
         write_report(tmp_path / "none.csv", tmp_path / "report.html")
     results, out = write(rows[:3], tmp_path / "results.html"), tmp_path / "report.html"
     before = results.read_bytes()
     assert main(["report", str(results)]) == 2, "by default the report has this very name"
     assert results.read_bytes() == before
-    assert main(["report", "."]) == 2
     monkeypatch.setattr(
-        "adadpo_mini.paper.report.report_html", lambda *_: pytest.fail("told before")
+        "adadpo_mini.paper.report.report_html", lambda *_: pytest.fail("drawn before the check")
     )
     for place, said in ((tmp_path, "folder"), (results / "report.html", "not a folder")):
         with pytest.raises(WriteError, match=said):
@@ -258,15 +206,6 @@ def test_what_cannot_be_read_or_written_is_told_and_nothing_is_lost(rows, tmp_pa
     with pytest.raises(ZeroDivisionError):
         write_report(results, out)
     assert out.read_text() == "before"
-
-
-def test_ablations_with_other_methods_odd_sizes_and_unknown_knobs_are_drawn(rows):
-    form = [dict(row, method="ipo") if row["method"] == "adadpo_raw" else row for row in rows]
-    assert "IPO" in ablation_figure(form, "form", LC).data[0].x
-    unknown = [dict(row, k=None) if row["k"] == 2.0 else row for row in rows]
-    assert list(ablation_figure(unknown, "k", LC).data[0].x) == ["0.5", "1"]
-    huge = [dict(row, shift_chosen=1e99) for row in rows]
-    assert ablation_figure(huge, "ceiling", SHIFT).data
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +233,7 @@ def opened(chrome, file, width, scheme):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
-def test_in_a_browser_all_is_drawn_nothing_asked_for_and_nothing_cut_off(
+def test_in_a_browser_all_is_drawn_nothing_is_requested_and_nothing_cut_off(
     chrome, file, document, width, scheme
 ):
     page = opened(chrome, file, width, scheme)
@@ -312,11 +251,14 @@ def test_in_a_browser_a_data_set_can_be_chosen_and_the_colours_follow_the_system
     chrome, file, document
 ):
     page = opened(chrome, file, 1280, "light")
+    curves = "document.querySelectorAll('.plot')[20].data[0].y"
+    before = page.evaluate(curves)
     page.locator("#data-set").select_option("swap")
     page.wait_for_function(
-        "(wanted) => document.querySelector('#plot-0').data[0].text[0][0] === wanted",
-        arg=document.plots["plot-0"]["swap"]["data"][0]["text"][0][0],
+        "(wanted) => document.querySelector('.plot').data[0].text[0][0] === wanted",
+        arg=document.plots[0]["swap"]["data"][0]["text"][0][0],
     )
+    assert page.evaluate(curves) == before, "curves do not depend on the choice"
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(
         "[...document.querySelectorAll('.plot')].every(p => p._fullLayout.font.color === '#e3e6eb')"

@@ -1,4 +1,4 @@
-"""A race that was interrupted or killed goes on, and ends as if nothing had happened."""
+"""A race that was interrupted or killed continues, and ends as if nothing had happened."""
 
 import json
 import os
@@ -31,7 +31,7 @@ PATHS = {
 
 
 class Crash(Exception):
-    """Stands for whatever ends a process without a chance to clear up."""
+    """Simulates a kill: nothing can be cleaned up."""
 
 
 def stop_at(step, error):
@@ -65,7 +65,7 @@ def interrupted_while_judging(folder, monkeypatch):
 
 
 def contents(folder):
-    """All that a run folder says, without what a clock says; and the bytes of its weights."""
+    """The content of a run folder without the times, and the bytes of its weights."""
     run = RunFolder(folder)
     events = {
         method: [{k: v for k, v in event.items() if k not in CLOCK} for event in log]
@@ -136,7 +136,7 @@ def test_a_race_under_trls_trainer_is_resumed_bit_equal_too(more, begin, tmp_pat
 
 
 def test_a_restored_race_takes_the_scores_of_the_reference_from_its_state(tiny):
-    """Scored anew, in other batches, they might differ in their last bit."""
+    """Scored again in other batches, they might differ in the last bit."""
     config = RaceConfig(model=str(tiny), steps=6, batch_size=4, eval_pairs=2, methods=("dpo",))
     rows = list(load_pairs("swap")[:14])
     race = Race(config, data=rows)
@@ -160,7 +160,7 @@ def test_a_race_killed_before_any_state_was_kept_starts_again(begin, tmp_path):
         begin(out=tmp_path / "run", on_event=stop_at(1, Crash()))
     said = []
     resume(tmp_path / "run", note=said.append)
-    assert "going on at step 0 of 8" in said[-1]
+    assert "continuing at step 0 of 8" in said[-1]
     assert_same(tmp_path / "run", tmp_path / "unbroken")
 
 
@@ -216,9 +216,9 @@ def test_fewer_snapshots_are_taken_where_the_budget_is_small_and_it_is_said(begi
     begin(out=tmp_path / "some", note=said.append, snapshot_every=1, snapshot_gb=2e-3)
     taken = RunFolder(tmp_path / "some").snapshots("dpo")
     assert 2 <= len(taken) < STEPS + 1 and taken[0] == 0 and taken[-1] == STEPS
-    assert "not every 1" in said[0] and "--snapshot-gb" in said[0]
+    assert "instead of every 1" in said[0] and "--snapshot-gb" in said[0]
     begin(out=tmp_path / "none", note=said.append, snapshot_gb=1e-6)
-    assert RunFolder(tmp_path / "none").snapshots("dpo") == [] and "no snapshots" in said[-1]
+    assert RunFolder(tmp_path / "none").snapshots("dpo") == [] and "No snapshots" in said[-1]
 
 
 def test_snapshots_without_a_run_folder_are_refused(begin):
@@ -226,8 +226,8 @@ def test_snapshots_without_a_run_folder_are_refused(begin):
         begin()
 
 
-def test_what_cannot_be_resumed_is_told(begin, tmp_path, tiny):
-    with pytest.raises(InputError, match="holds no run"):
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(begin, tmp_path, tiny):
+    with pytest.raises(InputError, match="does not contain a run"):
         resume(tmp_path)
     diverged = tmp_path / "diverged"
     assert begin(out=diverged, learning_rate=1e6).summary["status"] == "diverged"
@@ -236,7 +236,7 @@ def test_what_cannot_be_resumed_is_told(begin, tmp_path, tiny):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-def test_two_interruptions_at_once_are_one_wish(begin, tmp_path):
+def test_two_interruptions_at_once_count_as_one(begin, tmp_path, ctrl_c):
     def hurry(method, event):
         if event["step"] == 3:
             for _ in range(2):
@@ -247,7 +247,7 @@ def test_two_interruptions_at_once_are_one_wish(begin, tmp_path):
     assert (tmp_path / "run" / "state.safetensors").exists()
 
 
-def test_while_it_goes_on_a_resumed_race_says_nothing_of_its_last_end(begin, tmp_path):
+def test_a_resumed_race_has_no_summary_while_it_runs(begin, tmp_path):
     out = tmp_path / "run"
     begin(out=out, on_event=stop_at(2, KeyboardInterrupt()))
     assert RunFolder(out).status == "interrupted"
@@ -278,7 +278,7 @@ def test_a_reader_begins_again_where_a_resume_cut_events_off(begin, tmp_path):
     assert [event["step"] for method, event in events if method == "dpo"] == [0, 1, 2, 3, 4]
 
 
-def test_what_became_of_rows_is_told_after_a_resume_too(tiny, tmp_path):
+def test_the_report_on_the_rows_survives_a_resume(tiny, tmp_path):
     rows = [*load_pairs("swap")[:14], *load_pairs("swap")[:3]]
     settings = {"model": str(tiny), "steps": 2, "batch_size": 4, "eval_pairs": 2}
     whole = race(rows, **settings)
@@ -294,7 +294,7 @@ def test_other_held_out_pairs_are_found_out(tiny, tmp_path):
     test = RunFolder(out).pairs[1]
     lines = test.read_text().splitlines()
     test.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
-    with pytest.raises(InputError, match="no longer those"):
+    with pytest.raises(InputError, match="have changed since"):
         resume(out)
 
 
@@ -308,14 +308,14 @@ def test_a_finished_race_is_loaded_as_it_is(begin, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_other_data_or_another_model_are_found_out(tiny, tmp_path):
+def test_other_data_is_found_out(tiny, tmp_path):
     data = tmp_path / "pairs.jsonl"
     rows = [json.dumps(dict(pair)) for pair in load_pairs("swap")[:20]]
     data.write_text("\n".join(rows) + "\n")
     settings = {"model": str(tiny), "steps": 4, "batch_size": 2, "eval_pairs": 2}
     race(data, out=tmp_path / "run", on_event=stop_at(2, KeyboardInterrupt()), **settings)
     data.write_text("\n".join(reversed(rows)) + "\n")
-    with pytest.raises(InputError, match="no longer those"):
+    with pytest.raises(InputError, match="have changed since"):
         resume(tmp_path / "run")
     data.write_text("\n".join(rows) + "\n")
     assert resume(tmp_path / "run").summary["status"] == "finished"
@@ -348,7 +348,7 @@ def test_a_folder_that_is_being_written_refuses_a_second_writer(begin, tmp_path,
     assert "another process is writing this run" in said and "Traceback" not in said
 
 
-def test_a_damaged_state_is_told_and_without_it_the_race_starts_again(begin, tmp_path, capsys):
+def test_a_damaged_state_is_reported_and_without_it_the_race_starts_again(begin, tmp_path, capsys):
     begin(out=tmp_path / "unbroken")
     out = tmp_path / "run"
     begin(out=out, on_event=stop_at(3, KeyboardInterrupt()))

@@ -1,4 +1,4 @@
-"""The run folder of the contract, and that it gives back what was put in."""
+"""The run folder: it has what the contract says and returns what was written."""
 
 import copy
 import json
@@ -66,13 +66,13 @@ def test_events_and_config_come_back_as_they_were(finished):
 def test_a_folder_that_holds_a_run_is_left_alone(finished):
     _, folder = finished
     before = copy.copy((folder / "summary.json").read_text())
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="already contains a run"):
         race("tone", steps=1, out=folder)
     assert (folder / "summary.json").read_text() == before
 
 
 @pytest.mark.parametrize("path", ["file", "file/run"])
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_loaded(tmp_path, path):
+def test_a_folder_that_cannot_be_made_is_reported_before_anything_is_loaded(tmp_path, path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match="a file"):
         race("no such data", steps=1, out=tmp_path / path)
@@ -179,14 +179,14 @@ def test_a_chat_takes_the_models_of_any_snapshot(tmp_path, capsys):
     assert answers[1]["dpo"] == answers[1]["adadpo"] == answers[1]["reference"]
     assert answers[0] == answers[2] != answers[1]
     assert main([*ask, "--step", "5"]) == 2
-    assert "no snapshot of step 5" in capsys.readouterr().err
+    assert "no snapshot at step 5" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(InputError, match="holds no run"):
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="does not contain a run"):
         RunFolder(tmp_path).config()
 
 
-def test_what_json_cannot_say_becomes_null():
+def test_values_that_json_does_not_have_become_null():
     text = to_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": "β"})
     assert json.loads(text) == {"a": None, "b": [None, 1.5], "c": "β"}

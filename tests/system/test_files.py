@@ -61,7 +61,7 @@ from adadpo_mini.system.files import *
 
 
 def python(code, *arguments):
-    """A process that runs this code with the functions of files.py at hand."""
+    """A process that runs this code with the functions of files.py imported."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-c", START + code, *map(str, arguments)]
     return subprocess.Popen(command, text=True, **pipes)
@@ -88,7 +88,7 @@ def test_a_reader_sees_the_old_content_until_the_new_is_whole(file):
     assert file.read_text() == NEW and names(file.parent) == ["file.txt"]
 
 
-def test_what_fails_on_the_way_changes_nothing_and_is_raised_as_it_is(file):
+def test_an_error_on_the_way_changes_nothing_and_is_raised_as_it_is(file):
     with pytest.raises(ZeroDivisionError), replaced_file(file) as partial:
         partial.write_text(NEW)
         1 / 0  # noqa: B018
@@ -154,23 +154,25 @@ def test_two_threads_may_write_one_file_and_each_writes_it_whole(file):
     assert problems == [] and names(file.parent) == ["file.txt"]
 
 
-def test_a_rest_with_ones_own_process_number_is_removed_too(file):
+def test_a_leftover_with_the_number_of_this_process_is_removed_too(file):
     """In a container every run may have the same number."""
     process = python(KILLED, file)
     process.communicate()
     (left,) = (f for f in file.parent.iterdir() if f != file)
-    left.rename(left.with_name(left.name.replace(f"-{process.pid}.", f"-{os.getpid()}.")))
+    # Another number than this process will use next, or the rest would only be overwritten.
+    own = left.name.replace(f"-0-{process.pid}.", f"-999-{os.getpid()}.")
+    left.rename(left.with_name(own))
     replace_text(file, NEW)
     assert names(file.parent) == ["file.txt"]
 
 
-def test_a_full_disk_is_told_and_the_old_content_stays(file):
+def test_a_full_disk_is_reported_and_the_old_content_stays(file):
     with largest_file(5000), pytest.raises(WriteError, match=r"file\.txt.*size limit"):
         replace_text(file, NEW)
     assert file.read_text() == OLD and names(file.parent) == ["file.txt"]
 
 
-def test_what_the_disk_does_not_take_in_the_end_replaces_nothing(file, monkeypatch):
+def test_a_write_that_does_not_reach_the_disk_replaces_nothing(file, monkeypatch):
     def fail(descriptor):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -184,7 +186,7 @@ def test_what_the_disk_does_not_take_in_the_end_replaces_nothing(file, monkeypat
     assert file.read_text() == OLD and names(file.parent) == ["file.txt"]
 
 
-def test_a_full_disk_is_told_whichever_library_writes(toy, tmp_path):
+def test_a_full_disk_is_reported_whichever_library_writes(toy, tmp_path):
     model, tokenizer = toy
     for saved in (model, tokenizer):
         with largest_file(20_000), pytest.raises(WriteError, match="size limit"):  # noqa: SIM117
@@ -230,7 +232,7 @@ def test_the_standard_output_can_be_written_even_if_it_is_a_pipe():
     assert python(code).communicate() == ("here", "")
 
 
-def test_a_folder_is_no_file_to_replace_and_a_file_no_folder(file):
+def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(file):
     with pytest.raises(WriteError, match="folder"), replaced_file(file.parent):
         pytest.fail("this is told before any work")
     with pytest.raises(WriteError, match="in the way"), replaced_folder(file):
@@ -274,7 +276,7 @@ def test_appending_adds_all_of_a_text_or_none_of_it(file):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")  # noqa: PTH110
-def test_a_full_disk_is_called_so():
+def test_the_message_says_that_the_disk_is_full():
     with pytest.raises(WriteError, match="/dev/full.*the disk is full; free some space"):
         append_text(user_path("/dev/full"), "a")
 
@@ -299,7 +301,7 @@ def test_a_last_line_without_its_end_is_cut_off_in_place(file, content, kept):
     assert file.read_bytes() == content[:kept] and file.stat().st_ino == inode
 
 
-def test_where_there_is_no_file_nothing_is_torn_and_nothing_is_on_the_disk(tmp_path):
+def test_a_missing_file_has_no_torn_line_and_is_not_on_the_disk(tmp_path):
     assert drop_torn_end(tmp_path / "none") == 0
     with pytest.raises(WriteError):
         to_disk(tmp_path / "none")
@@ -344,7 +346,7 @@ def test_a_check_leaves_nothing_and_makes_nothing(file):
         ("link/b.txt", "not a folder"),
     ],
 )
-def test_a_check_tells_what_writing_would_tell(file, path, reason):
+def test_a_check_reports_what_writing_would_report(file, path, reason):
     (file.parents[1] / "link").symlink_to(file)
     with pytest.raises(WriteError, match=reason):
         check_can_write(file.parents[1] / path)
@@ -358,7 +360,7 @@ def test_a_check_finds_the_disk_too_small_or_full(file):
     assert names(file.parent) == ["file.txt"] and in_words(12_345_678) == "12.3 MB"
 
 
-def test_ordinary_files_are_no_rests(file):
+def test_ordinary_files_are_not_taken_for_leftovers(file):
     for name in (".note.partial", ".a-1-x.partial", "b.partial", ".hidden"):
         (file.parent / name).touch()
     remove_partials(file.parents[1])
@@ -369,7 +371,7 @@ def test_a_path_may_begin_with_the_home_and_must_be_text(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert str(user_path("~/a")) == "/home/me/a"
     for path, said in (
-        ("", "empty"), ("a\0b", "null"), ("a\udcff", "UTF-8"), ("~nobody-at-all/a", "home"),
+        ("", "empty"), ("a\0b", "null"), ("a\udcff", "UTF-8"), ("~nobody-at-all/a", "no such user"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
             user_path(path)
@@ -410,7 +412,7 @@ def kept(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def test_what_a_killed_process_has_left_in_the_cache_goes_and_the_rest_stays(kept):
+def test_leftovers_of_a_killed_process_go_from_the_cache_and_the_rest_stays(kept):
     process = python(KILLED, kept / "other.safetensors")
     process.communicate()
     assert len(names(kept)) == 1
@@ -443,7 +445,7 @@ def test_scratch_folders_of_processes_that_are_gone_go_and_others_stay(kept):
     assert names(kept) == [f"tmp-{os.getppid()}-abc", "tmp-mine-notes"]
 
 
-def test_the_bench_keeps_what_was_measured_before_and_refuses_what_is_no_result(
+def test_the_bench_keeps_earlier_measurements_and_refuses_a_file_of_something_else(
     file, tmp_path, monkeypatch
 ):
     from tests.bench import __main__ as bench

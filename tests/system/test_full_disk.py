@@ -1,4 +1,4 @@
-"""A disk that is full, or becomes full: one sentence, and what was computed is kept."""
+"""A disk that is full or fills up: one clear sentence, and no computed result is lost."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ def rows():
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A function that makes a disk of so many megabytes, to be filled; needs root."""
+    """A function that mounts a disk of the given size in megabytes; needs root."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -38,7 +38,7 @@ def small_disk(tmp_path):
 
 @contextmanager
 def usual_limits():
-    """Whatever a listener sets as the largest size of a file, in the end it is as before."""
+    """Restore the largest allowed file size, whatever a listener sets."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         yield before[1]
@@ -60,7 +60,7 @@ def weights(folder):
 
 
 class Stop(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 def test_a_disk_too_small_for_the_models_is_found_out_before_training(small_disk, capsys):
@@ -95,13 +95,13 @@ def test_the_state_and_the_snapshots_leave_room_for_the_models(size, snapshots, 
 def test_a_disk_that_becomes_full_leaves_whole_lines_and_the_race_can_go_on(
     limit, rows, tiny, tmp_path
 ):
-    """The limits end it at an event, at a later one, and at a model."""
+    """The limits stop it at an event, at a later event, and at a model."""
     whole = race(rows, model=str(tiny), out=tmp_path / "whole", **SMALL, snapshot_every=2)
     out = tmp_path / "run"
     with usual_limits() as hard:
 
         def fill(method, event):
-            """To the program a file that may not grow is as a disk that is full."""
+            """A file that may not grow looks like a full disk to the program."""
             if (method, event["step"]) == ("dpo", 1):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 

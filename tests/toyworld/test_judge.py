@@ -1,16 +1,11 @@
 """The exact judge, and the win rates with and without control of length."""
 
-import sys
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from adadpo_mini import InputError
 from adadpo_mini.toyworld.judge import (
-    LENGTH_PRIOR,
-    _fit_preference,
-    bootstrap_interval,
     compare,
     judge,
     length_controlled_win_rate,
@@ -65,9 +60,9 @@ STEPS = (
 )
 def test_every_kind_of_answer_has_its_reward(prompt, answer, kind, reward):
     for said in (answer, f"  {answer}\n"):
-        verdict = judge(prompt, said)
-        assert (verdict.well_formed, verdict.on_topic) == (True, True)
-        assert (verdict.kind, verdict.reward) == (kind, reward)
+        found = judge(prompt, said)
+        assert (found.well_formed, found.on_topic) == (True, True)
+        assert (found.kind, found.reward) == (kind, reward)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +75,9 @@ def test_every_kind_of_answer_has_its_reward(prompt, answer, kind, reward):
     ],
 )
 def test_an_answer_to_another_topic_is_well_formed_but_off_topic(answer):
-    verdict = judge(SOUP, answer)
-    assert (verdict.well_formed, verdict.on_topic) == (True, False)
-    assert (verdict.kind, verdict.reward) == (None, -1)
+    found = judge(SOUP, answer)
+    assert (found.well_formed, found.on_topic) == (True, False)
+    assert (found.kind, found.reward) == (None, -1)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +93,9 @@ def test_an_answer_to_another_topic_is_well_formed_but_off_topic(answer):
     ],
 )
 def test_anything_else_is_malformed(answer):
-    verdict = judge(SOUP, answer)
-    assert (verdict.well_formed, verdict.on_topic) == (False, False)
-    assert (verdict.kind, verdict.reward) == (None, -1)
+    found = judge(SOUP, answer)
+    assert (found.well_formed, found.on_topic) == (False, False)
+    assert (found.kind, found.reward) == (None, -1)
 
 
 def test_an_unknown_prompt_is_an_error():
@@ -128,21 +123,22 @@ def test_win_rate_needs_as_many_answers_as_prompts_and_at_least_one(counts):
         win_rate(*lists)
 
 
-def length_lovers_verdicts(count, seed=0):
+def length_lovers_outcomes(count, seed=0):
     """(outcomes, lengths, rival lengths) of a judge that looks at the length and nothing else."""
     random = np.random.default_rng(seed)
     lengths, rival_lengths = random.integers(20, 60, count), random.integers(10, 50, count)
     return (np.sign(lengths - rival_lengths) + 1) / 2, lengths, rival_lengths
 
 
-def noisy_verdicts(count, seed, theta, phi):
-    """(outcomes, lengths, rival lengths) drawn from the logistic model itself, with ties."""
+def noisy_outcomes(count, seed, theta, phi, ties=True):
+    """(outcomes, lengths, rival lengths) drawn from the logistic model itself."""
     random = np.random.default_rng(seed)
     lengths, rival_lengths = random.integers(20, 60, count), random.integers(10, 50, count)
     difference = lengths - rival_lengths
     logit = theta + phi * np.tanh(difference / difference.std(ddof=1))
     won = (random.random(count) < 1 / (1 + np.exp(-logit))).astype(float)
-    won[::7] = 0.5
+    if ties:
+        won[::7] = 0.5
     return won, lengths, rival_lengths
 
 
@@ -160,41 +156,43 @@ def test_length_control_changes_nothing_where_all_answers_differ_alike_in_length
 
 
 def test_a_judge_that_likes_length_only_is_seen_through():
-    verdicts = [length_lovers_verdicts(200, seed) for seed in range(10)]
-    assert min(won.mean() for won, _, _ in verdicts) > 0.65
-    controlled = [length_controlled_win_rate(*columns) for columns in verdicts]
+    found = [length_lovers_outcomes(200, seed) for seed in range(10)]
+    assert min(won.mean() for won, _, _ in found) > 0.65
+    controlled = [length_controlled_win_rate(*columns) for columns in found]
     assert np.mean(controlled) == pytest.approx(0.5, abs=0.05) and max(controlled) < 0.65
 
 
 def test_a_judge_that_does_not_care_for_length_is_left_alone():
-    won, lengths, rival_lengths = noisy_verdicts(2000, 1, theta=1.0, phi=0.0)
+    won, lengths, rival_lengths = noisy_outcomes(2000, 1, theta=1.0, phi=0.0)
     controlled = length_controlled_win_rate(won, lengths, rival_lengths)
     assert controlled == pytest.approx(won.mean(), abs=0.02)
 
 
-def test_the_fit_finds_the_preference_that_made_the_outcomes():
-    random = np.random.default_rng(2)
-    covariate = np.tanh(random.normal(0.7, 1, 20000))
-    won = (random.random(20000) < 1 / (1 + np.exp(-(0.4 + 1.5 * covariate)))).astype(float)
-    assert _fit_preference(won, covariate) == pytest.approx([0.4, 1.5], abs=0.08)
+def test_the_rate_is_that_of_equal_lengths_in_the_model_that_made_the_outcomes():
+    """The answers win 69 % in all, but would win 60 % if they were as long as the rival's."""
+    won, lengths, rival_lengths = noisy_outcomes(20_000, 2, theta=0.4, phi=1.5, ties=False)
+    assert won.mean() > 0.67
+    controlled = length_controlled_win_rate(won, lengths, rival_lengths)
+    assert controlled == pytest.approx(1 / (1 + np.exp(-0.4)), abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("verdicts", [length_lovers_verdicts, noisy_verdicts])
-def test_the_fit_minimises_the_penalised_likelihood(verdicts, seed):
-    extra = {"theta": -0.5, "phi": 2.0} if verdicts is noisy_verdicts else {}
-    won, lengths, rival_lengths = verdicts(40, seed=seed, **extra)
+@pytest.mark.parametrize("made", [length_lovers_outcomes, noisy_outcomes])
+def test_the_fit_minimises_the_penalised_likelihood(made, seed):
+    extra = {"theta": -0.5, "phi": 2.0} if made is noisy_outcomes else {}
+    won, lengths, rival_lengths = made(40, seed=seed, **extra)
     difference = lengths - rival_lengths
     covariate = np.tanh(difference / np.std(difference, ddof=1))
 
     def objective(weights):
         logit = weights[0] + weights[1] * covariate
         losses = won * np.logaddexp(0, -logit) + (1 - won) * np.logaddexp(0, logit)
-        return losses.sum() + weights[1] ** 2 / (2 * LENGTH_PRIOR**2)
+        return losses.sum() + weights[1] ** 2 / (2 * 3.0**2)  # the prior's τ is 3
 
-    theta, _ = minimize(objective, [0, 0], method="Nelder-Mead", options={"fatol": 1e-10}).x
+    options = {"fatol": 1e-12, "xatol": 1e-8}
+    theta, _ = minimize(objective, [0, 0], method="Nelder-Mead", options=options).x
     controlled = length_controlled_win_rate(won, lengths, rival_lengths)
-    assert controlled == pytest.approx(1 / (1 + np.exp(-theta)), abs=1e-3)
+    assert controlled == pytest.approx(1 / (1 + np.exp(-theta)), abs=5e-5)
 
 
 @pytest.mark.filterwarnings("error")
@@ -217,29 +215,7 @@ def test_a_length_controlled_win_rate_of_nonsense_is_an_error(columns):
         length_controlled_win_rate(*columns)
 
 
-def test_without_statsmodels_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "statsmodels.genmod.families", None)
-    with pytest.raises(InputError, match="pip install statsmodels"):
-        length_controlled_win_rate([1, 0, 1], [3, 4, 6], [3, 3, 3])
-
-
-def test_the_bootstrap_interval_is_about_as_wide_as_theory_says_and_repeatable():
-    won = [1.0] * 60 + [0.0] * 40
-    low, high = bootstrap_interval(np.mean, won)
-    assert (low + high) / 2 == pytest.approx(0.6, abs=0.02)
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.6 * 0.4 / 100), rel=0.1)
-    assert (
-        bootstrap_interval(np.mean, won) == (low, high) != bootstrap_interval(np.mean, won, seed=1)
-    )
-
-
-def test_the_bootstrap_keeps_the_columns_of_a_prompt_together():
-    x = np.arange(30.0)
-    assert bootstrap_interval(lambda a, b: (a - b).mean(), x, x + 1, resamples=50) == (-1, -1)
-    assert np.isnan(bootstrap_interval(np.mean, [1.0])).all()
-
-
-def test_a_comparison_holds_both_rates_their_intervals_and_the_lengths():
+def test_a_comparison_has_both_rates_and_the_lengths():
     good = "Sure! To warm the spicy soup, use a pot and take your time."
     rude = "Ugh! Nobody cares about the spicy soup."
     answers, rivals = [good, good, good, rude], [rude, rude, good, good]
@@ -248,16 +224,17 @@ def test_a_comparison_holds_both_rates_their_intervals_and_the_lengths():
     lengths = [[len(text) for text in column] for column in (answers, rivals)]
     controlled = length_controlled_win_rate([1, 1, 0.5, 0], *lengths)
     assert plain.lc_win_rate == controlled < plain.win_rate  # here the better answer is longer
-    assert (plain.win_rate_interval, plain.lc_win_rate_interval) == (None, None)
     assert (plain.mean_length, plain.rival_mean_length) == tuple(map(np.mean, lengths))
-    assert plain.count == 4
+    assert plain.mean_length > plain.rival_mean_length and plain.count == 4
 
-    tokens = ([9, 9, 9, 9], [9, 9, 9, 9])
-    measured = compare([SOUP] * 4, answers, rivals, tokens, intervals=True, resamples=200)
-    assert measured.lc_win_rate == measured.win_rate and measured.mean_length == 9
-    assert measured.win_rate_interval == measured.lc_win_rate_interval
-    low, high = measured.win_rate_interval
-    assert 0 <= low < 0.625 < high <= 1
+
+def test_a_comparison_by_lengths_in_tokens_uses_these():
+    good = "Sure! To warm the spicy soup, use a pot and take your time."
+    rude = "Ugh! Nobody cares about the spicy soup."
+    answers, rivals = [good, good, good, rude], [rude, rude, good, good]
+    equal = compare([SOUP] * 4, answers, rivals, ([9, 9, 9, 9], [7, 7, 7, 7]))
+    assert equal.lc_win_rate == equal.win_rate == 0.625, "all differ alike in length"
+    assert (equal.mean_length, equal.rival_mean_length) == (9, 7)
 
 
 def test_a_comparison_needs_a_prompt():

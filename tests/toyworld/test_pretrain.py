@@ -120,7 +120,7 @@ def test_a_base_model_takes_the_place_of_an_earlier_one_or_of_nothing(made, tmp_
     assert set(contents(tmp_path / "model")) == set(contents(committed))
     assert check_model_folder(committed) == committed
     (tmp_path / "model" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="other files than a base model's"):
+    with pytest.raises(InputError, match="files that would be lost"):
         save_base_model(model, tokenizer, tmp_path / "model", steps=3, seed=0)
     modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
     assert len(modes) == 1, "as the config's, so the weights' permissions are the usual ones"
@@ -133,7 +133,7 @@ def test_a_folder_that_holds_anything_else_is_told_before_training_and_left(
     monkeypatch.setattr("adadpo_mini.toyworld.pretrain.pretrain", lambda *_, **__: 1 / 0)
     (tmp_path / name).write_text("mine")
     assert main(["pretrain", "--out", str(tmp_path)]) == 2
-    assert "other files than a base model's" in capsys.readouterr().err
+    assert "files that would be lost" in capsys.readouterr().err
     assert contents(tmp_path) == {name: b"mine"}
 
 
@@ -143,9 +143,9 @@ def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, capsys
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     for place, said in (
-        (tmp_path / "file", "is a file; give a folder"),
+        (tmp_path / "file", "is a file; use a folder"),
         (tmp_path / "file" / "model", "not a folder"),
-        (".", "is in use, and cannot be replaced"),
+        (".", "is in use and cannot be replaced"),
         ("/proc", "/proc"),
     ):
         assert main(["pretrain", "--out", str(place)]) == 2

@@ -1,4 +1,4 @@
-"""The page on large models: its script, command, settings and numbers are tried, small."""
+"""The page on large models: its script, command, settings and numbers, tried on small models."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def block(language):
 
 
 def command():
-    """What the page gives the script, as a list."""
+    """The arguments of the page's command, as a list."""
     launch = block("bash").split("train_adadpo.py", 1)[1].split("\nadadpo-mini")[0]
     return shlex.split(launch.replace("\\\n", " "))
 

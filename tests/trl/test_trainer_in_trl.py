@@ -1,4 +1,4 @@
-"""Our losses inside TRL's trainer, held against TRL's own loss and against our own trainer."""
+"""Our losses inside TRL's trainer, against TRL's own loss and our own trainer."""
 
 import copy
 import json
@@ -17,6 +17,7 @@ pytest.importorskip("trl")
 from datasets import Dataset  # noqa: E402
 from transformers import AutoModelForCausalLM, TrainerCallback  # noqa: E402
 from trl import DPOConfig, DPOTrainer  # noqa: E402
+from trl.trainer.dpo_trainer import DataCollatorForPreference  # noqa: E402
 
 from adadpo_mini import config as settings  # noqa: E402
 from adadpo_mini import load_model, load_pairs  # noqa: E402
@@ -43,7 +44,7 @@ SAME = ("loss", "logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rej
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Of unequal length, so that a length mistaken is a number mistaken."""
+    """Pairs of unequal length, so that a wrong length gives a wrong number."""
     return load_pairs("length_bias")[: STEPS * SIZE]
 
 
@@ -71,9 +72,8 @@ def plain_model(folder):
 def new_trl(tiny, tmp_path, pairs, config=AdaDPOConfig, trainer=AdaDPOTrainer, **settings):
     """A TRL trainer of the tiny model, on the pairs in their order, and its logs."""
     model, tokenizer = plain_model(tiny), load_model(tiny)[1]
-    more = {
-        name: settings.pop(name) for name in ("peft_config", "eval_dataset") if name in settings
-    }
+    names = ("peft_config", "eval_dataset", "data_collator")
+    more = {name: settings.pop(name) for name in names if name in settings}
     model = settings.pop("model", model)
     settings = {
         "per_device_train_batch_size": SIZE, "max_steps": STEPS, "logging_steps": 1,
@@ -165,7 +165,7 @@ def assert_same_weight(name, mine, other):
 
 
 def test_the_losses_take_different_ways(tiny, tmp_path, pairs):
-    """Else the test above would hold for a trainer that does not know its method."""
+    """Otherwise the test above would pass for a trainer that ignores its method."""
     ends = {
         method: trained(tiny, tmp_path, pairs, method=method, **KNOBS)[1][-1]["loss"]
         for method in ("dpo", "adadpo", "fixed_ratio", "weighted_dpo")
@@ -217,7 +217,7 @@ def test_lora_trains_the_adapter_alone_against_the_model_without_it(tiny, tmp_pa
 
 
 def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tiny, tmp_path, pairs, toy):
-    """At step 0 AdaDPO is DPO, whose loss here is all TRL's."""
+    """At step 0 AdaDPO equals DPO, whose loss comes from TRL here."""
     from transformers import MixtralConfig, MixtralForCausalLM
 
     torch.manual_seed(0)
@@ -240,30 +240,34 @@ def test_a_mixture_of_experts_keeps_its_auxiliary_loss(tiny, tmp_path, pairs, to
     assert first["dpo"]["loss"] > math.log(2) + 0.1
 
 
+def test_an_answer_of_which_nothing_is_left_counts_with_u_of_zero(tiny, tmp_path, pairs):
+    """TRL drops such pairs itself, but a user's own collator may cut off more."""
+    prompts = [len(p.prompt) for p in tokenize_pairs(pairs, load_model(tiny)[1], 256)]
+    assert max(prompts) == min(prompts) + 3, "of some answers three tokens are left"
+    collator = DataCollatorForPreference(pad_token_id=1, max_length=max(prompts))
+    for method in ("adadpo", "rdpo"):
+        rows = trained(tiny, tmp_path, pairs, method=method, data_collator=collator)[1]
+        assert rows[0]["shift/chosen"] == 0.0 and rows[0]["ada/rho"] == 1.0
+        assert all(math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]) for row in rows)
+        assert abs(rows[-1]["shift/chosen"]) > 1e-3, "on what is left it is trained"
+
+
 def test_log_probs_that_come_in_bf16_are_summed_in_fp32(tiny, tmp_path, pairs):
-    trainer, _ = new_trl(tiny, tmp_path, pairs)
-    batch = next(iter(trainer.get_train_dataloader()))
-    exact = torch.cat(trainer.compute_ref_log_probs(trainer.ref_model, batch))
+    """FSDP2 returns them in bf16; here the policy and the reference do, too."""
+    exact = trained(tiny, tmp_path, pairs, max_steps=1)[1][0]
+    trainer, logs = new_trl(tiny, tmp_path, pairs, max_steps=1)
 
-    def rounded(model):
-        def call(**arguments):
-            outputs = model(**arguments)
-            outputs.log_probs = outputs.log_probs.bfloat16()
-            return outputs
+    def rounded(model, inputs, outputs):
+        outputs.log_probs = outputs.log_probs.bfloat16()
+        return outputs
 
-        return call
-
-    reference, trainer.ref_model = trainer.ref_model, torch.nn.Identity()
-    trainer.ref_model.forward = rounded(reference)
-    trainer._compute_loss(rounded(trainer.model), batch, False)
-    notes = trainer._metrics["eval" if not trainer.model.training else "train"]
-    chosen = exact[:SIZE].mean().item()
-    assert chosen < -256, "where bf16 knows every other whole number only"
-    assert notes["logps/chosen"][0] == pytest.approx(chosen, abs=0.1)
-    assert notes["logps/chosen"][0] != pytest.approx(chosen, abs=1e-5)
-    assert notes["shift/chosen"] == notes["shift/rejected"] == [0.0]
-    apart = exact - torch.cat(trainer.compute_ref_log_probs(trainer.ref_model, batch))
-    assert 0 < apart.abs().max() < 0.3
+    for model in (trainer.model, trainer.ref_model):
+        model.register_forward_hook(rounded)
+    trainer.train()
+    (row,) = logs.training
+    assert row["logps/chosen"] < -256, "where bf16 knows every other whole number only"
+    assert 1e-6 < abs(row["logps/chosen"] - exact["logps/chosen"]) < 0.1
+    assert row["shift/chosen"] == row["shift/rejected"] == 0.0
 
 
 def test_the_model_card_names_the_method(tiny, tmp_path, pairs):
@@ -357,7 +361,7 @@ def test_two_processes_that_share_each_batch_give_the_numbers_of_one(tiny, tmp_p
     ({"ld_alpha": 0.5}, "ld_alpha=0.5"),
     ({"padding_free": True}, "padding_free=True"),
 ])  # fmt: skip
-def test_what_would_be_lost_or_is_out_of_range_is_refused(tmp_path, settings, words):
+def test_options_without_effect_and_values_out_of_range_are_refused(tmp_path, settings, words):
     with pytest.raises(InputError, match=words):
         AdaDPOConfig(output_dir=str(tmp_path), bf16=False, **settings)
 
@@ -373,7 +377,7 @@ def test_trls_own_config_is_refused_since_it_names_no_method(tiny, tmp_path, pai
 
 def test_an_older_trl_is_refused(tiny, tmp_path, pairs, monkeypatch):
     monkeypatch.setattr("adadpo_mini.trl.trainer.trl_version", "1.9.2")
-    with pytest.raises(InputError, match="TRL is 1.9.2: pip install 'trl>=1.16,<2'"):
+    with pytest.raises(InputError, match="TRL 1.9.2 is too old"):
         new_trl(tiny, tmp_path, pairs)
 
 

@@ -1,17 +1,20 @@
-"""A race of one under TRL's trainer is, event by event, the race of our own."""
+"""A race of one method in TRL's trainer equals ours, event by event."""
 
 import json
 import math
+import sys
+import time
 
 import pytest
 import torch
 
 pytest.importorskip("trl")
-from adadpo_mini import race  # noqa: E402
+from adadpo_mini import RaceConfig, load_pairs, race  # noqa: E402
 from adadpo_mini.cli.entry import main  # noqa: E402
 from adadpo_mini.errors import InputError  # noqa: E402
 from adadpo_mini.models.load import load_model  # noqa: E402
 from adadpo_mini.models.policies import whole_model  # noqa: E402
+from adadpo_mini.run import conduct, race_class  # noqa: E402
 from adadpo_mini.store.folder import RunFolder  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -23,7 +26,7 @@ SMALL = {
 
 
 def assert_same_run(ours, theirs, method):
-    """All that our own engine says, TRL's says too, and the models are the same."""
+    """Check that TRL's engine reports what ours reports, and that the models are the same."""
     assert [event["step"] for event in theirs.events[method]] == list(range(8))
     for mine, other in zip(ours.events[method], theirs.events[method], strict=True):
         for name in mine.keys() - CLOCK:
@@ -106,12 +109,12 @@ def test_with_json_the_summary_is_all_that_is_printed(capsys):
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--method", "simpo"], "method must be one of dpo"),
     (["--method", "rlhf"], "method must be one of dpo"),
-    (["--dtype", "bfloat16"], "dtype='bfloat16' is for the own engine only"),
-    (["--pairs-at-once", "2"], "pairs_at_once=2 is for the own engine only"),
+    (["--dtype", "bfloat16"], "dtype='bfloat16' works only without --engine trl"),
+    (["--pairs-at-once", "2"], "pairs_at_once=2 works only without --engine trl"),
     (["--ceiling", "0"], "ceiling must be positive"),
     (["--data", "nowhere.jsonl"], "no such file"),
 ])  # fmt: skip
-def test_what_it_does_not_understand_is_one_line_and_no_folder(
+def test_a_setting_it_does_not_support_is_reported_in_one_line_and_leaves_no_folder(
     arguments, words, tmp_path, capsys
 ):  # fmt: skip
     out = tmp_path / "run"
@@ -129,7 +132,7 @@ def test_several_methods_or_processes_are_refused(monkeypatch):
 
 
 def test_without_trl_the_command_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("adadpo_mini.run.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "trl", None)
     assert main(["train", "--engine", "trl", "--steps", "1"]) == 2
     assert "pip install 'adadpo-mini[trl]'" in capsys.readouterr().err
 
@@ -140,25 +143,61 @@ def test_an_unknown_engine_is_refused():
     assert end.value.code == 2
 
 
-def test_a_gradient_that_is_no_number_ends_it_before_the_update(monkeypatch, tmp_path, capsys):
-    from adadpo_mini.trl.trainer import AdaDPOTrainer
+def test_a_gradient_that_is_not_a_number_ends_the_race_before_the_update(tmp_path):
+    contest = race_class("trl")(RaceConfig(steps=5, methods=("adadpo",), measure_every=0))
+    passes = []
 
-    whole = AdaDPOTrainer._compute_loss
+    def breaks_the_third(gradient):
+        passes.append(len(passes))
+        return gradient * torch.nan if len(passes) == 3 else gradient
 
-    def breaks(self, *arguments):
-        loss = whole(self, *arguments)
-        broken = self.model.training and self.state.global_step == 2
-        return loss * torch.nan if broken else loss
-
-    monkeypatch.setattr(AdaDPOTrainer, "_compute_loss", breaks)
-    out = tmp_path / "run"
-    assert main(["train", "--engine", "trl", "--steps", "5", "--out", str(out)]) == 2
-    assert "adadpo: the norm of the gradient is nan after 2 steps" in capsys.readouterr().err
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert summary["status"] == "diverged"
-    assert [event["step"] for event in RunFolder(out).events()["adadpo"]] == [0, 1]
-    model, _ = load_model(out / "adadpo" / "model")
+    contest.models["adadpo"].transformer.ln_f.bias.register_hook(breaks_the_third)
+    result = conduct(contest, out=tmp_path / "run", engine="trl")
+    assert result.summary["status"] == "diverged"
+    said = "adadpo: the norm of the gradient is nan after 2 steps"
+    assert said in result.summary["problem"]
+    folder = RunFolder(tmp_path / "run")
+    assert [event["step"] for event in folder.events()["adadpo"]] == [0, 1]
+    model, _ = load_model(folder.model("adadpo"))
     assert all(weight.isfinite().all() for weight in model.parameters())
+
+
+def test_slow_measurements_cost_time_but_not_the_methods_own(monkeypatch):
+    ahead, real = [0.0], time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + ahead[0])
+    contest = race_class("trl")(
+        RaceConfig(steps=2, batch_size=2, eval_pairs=2, measure_every=1, methods=("adadpo",))
+    )
+
+    def slow(_, __, given, output):
+        ahead[0] += 1000 if given.get("use_cache") else 0  # an answer is being sampled
+
+    contest.models["adadpo"].register_forward_hook(slow, with_kwargs=True)
+    log = conduct(contest, out=None).events["adadpo"]
+    assert log[0]["time"] > 1000 and log[-1]["time"] > 3000
+    own = [event["own_time"] for event in log]
+    assert own == sorted(own) and own[0] > 0 and own[-1] < 1000
+
+
+def test_trl_takes_every_seed_that_a_race_takes():
+    result = race(
+        engine="trl", steps=1, batch_size=2, eval_pairs=2, measure_every=0, seed=2**63 - 1
+    )
+    assert result.summary["status"] == "finished"
+
+
+def test_the_model_answers_in_evaluation_mode_afterwards():
+    settings = {"steps": 1, "batch_size": 2, "eval_pairs": 2, "measure_every": 0}
+    for how in ({}, {"checkpointing": True}):
+        assert not race(engine="trl", **settings, **how).models["adadpo"].training
+
+
+def test_an_epoch_of_fewer_pairs_than_a_batch_is_one_step():
+    rows = [dict(pair) for pair in load_pairs("swap")[:6]]
+    one_prompt = [{**row, "prompt": rows[0]["prompt"]} for row in rows]
+    settings = {"steps": 2, "batch_size": 10, "eval_pairs": 2, "measure_every": 0}
+    events = race(one_prompt, engine="trl", **settings).events["adadpo"]
+    assert [event["epoch"] for event in events] == [0, 1, 2]
 
 
 def test_ctrl_c_leaves_a_whole_run_folder(tmp_path):

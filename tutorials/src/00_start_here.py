@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Start here: DPO against AdaDPO
 #
-# In the next five minutes you train a small language model twice on the same preferences, once
-# with **DPO** and once with **AdaDPO** (self-adaptive DPO). First you say what you expect, then you
-# watch, then you look for the reason.
+# In the next five minutes you train a small language model twice on the same preferences: once
+# with **DPO** and once with **AdaDPO** (self-adaptive DPO). You predict the result, watch the
+# training, and then look for the reason.
 #
-# Run the cells from top to bottom with Shift+Enter. Everything happens on this machine.
+# Run the cells from top to bottom with Shift+Enter. Everything runs on this machine.
 
 # %%
 import math
@@ -27,8 +27,8 @@ print(f"Ready for a race of {STEPS} steps.")
 # %% [markdown]
 # ## 1. What a preference pair is
 #
-# A preference pair is a prompt with two answers, of which somebody preferred one. That one is
-# called *chosen*, the other *rejected*. Here is a pair from the toy set `swap`.
+# A preference pair is a prompt with two answers. Somebody preferred one of them: it is called
+# *chosen*, and the other *rejected*. Here is a pair from the toy set `swap`.
 
 # %%
 pairs = load_pairs("swap")
@@ -37,12 +37,12 @@ for field in ("prompt", "chosen", "rejected"):
     print(f"{field:10}{pair[field].strip()}")
 
 # %% [markdown]
-# The chosen answer names the right tool, the rejected one a wrong tool. All other words are the
-# same.
+# The chosen answer names the right tool, and the rejected answer a wrong one. All other words are
+# the same.
 #
-# How likely does our model find the two? The probability of an answer is a product with one factor
-# for each token, so it soon gets small. We use its logarithm, the **log-prob**, in nats. Zero nats
-# would mean certainty; the more negative, the less likely.
+# How likely are the two for our model? The probability of an answer is a product with one factor
+# per token, so it quickly becomes small. We use its logarithm, the **log-prob**, in nats. Zero nats
+# means certainty; the more negative, the less likely.
 
 # %%
 reference, tokenizer = load_model()  # a small GPT-2 that comes with this package
@@ -57,13 +57,13 @@ print(f"The chosen is {math.exp(logps[0] - logps[1]):.2f} times as likely as the
 # %% [markdown]
 # ## 2. Your prediction
 #
-# Training should make the model prefer the chosen answer: it should widen the gap between the two
-# log-probs. That leaves a question open.
+# Training should make the model prefer the chosen answer, so it should widen the gap between the
+# two log-probs. One question remains.
 #
-# **After training with DPO, will the log-prob of the chosen answers themselves have risen, stayed,
-# or fallen?** It is measured on held-out pairs, about things that no training text mentions.
+# **After training with DPO, has the log-prob of the chosen answers risen, stayed or fallen?** We
+# measure it on held-out pairs, about things that no training text mentions.
 #
-# Decide before you read on, and put your answer here.
+# Decide before you read on, and write your answer here.
 
 # %%
 my_prediction = "rise"  # "rise", "stay" or "fall"
@@ -74,9 +74,10 @@ print(f"Noted. You expect the chosen answers' log-prob to {my_prediction}.")
 # %% [markdown]
 # ## 3. The race
 #
-# Two copies of the model now train on the same pairs in the same order. The figure grows while they
-# do, which takes a minute or two. Each line is the mean change in log-prob against the untrained
-# model, called the *reference*. **Solid lines are chosen answers, dashed lines rejected ones.**
+# Two copies of the model now train on the same pairs in the same order. This takes a minute or two,
+# and the figure grows meanwhile. Each line is the mean change in log-prob since the start: the
+# difference from the untrained model, which is called the *reference*. **Solid lines are the chosen
+# answers, dashed lines the rejected ones.**
 
 # %%
 settings = {"data": "swap", "steps": STEPS, "learning_rate": 2e-4, "seed": 0}
@@ -90,9 +91,9 @@ print(f"Race {result.summary['status']} after {end['steps']} steps, {end['second
 # %% [markdown]
 # ## 4. Look
 #
-# First look only at the solid lines, and at which side of zero they end. Then at the gap between
-# the solid and the dashed line of each colour. Here are the right ends of the lines in numbers. A
-# change of −1 nat makes an answer e⁻¹ times as likely, so we print that factor as well.
+# First look only at the solid lines: do they end above or below zero? Then look at the gap between
+# the solid and the dashed line of each colour. The next cell prints where the lines end. A change
+# of −1 nat makes an answer e⁻¹ times as likely, so we print that factor too.
 
 
 # %%
@@ -109,7 +110,7 @@ def report(result):
 report(result)
 
 # %% [markdown]
-# Were you right? We count less than half a nat in either direction as staying.
+# Were you right? A change of less than half a nat counts as "stay".
 
 
 # %%
@@ -125,27 +126,27 @@ print("You were right." if my_prediction == outcome else "It turned out differen
 print(f"AdaDPO's chosen answers, for comparison:  {direction('adadpo')}")
 
 # %% [markdown]
-# Note what the accuracy does not tell you. It asks whether the chosen has gained on the rejected.
-# It can be perfect whether both rise, both fall, or each goes its own way.
+# The accuracy does not show this. It only asks whether the chosen answer has gained on the rejected
+# one. It can be perfect when both rise, when both fall, and when they move apart.
 #
 # ## 5. Why: two forces
 #
 # Take one pair and look at the loss alone. Let `x_w` be how many times as likely the chosen answer
-# has become, and `x_l` the same for the rejected one; at the start both are 1. DPO's loss is
+# has become, and `x_l` the same for the rejected one. At the start both are 1. DPO's loss is
 #
 # $$L = -\log \sigma(\beta \log x_w - \beta \log x_l).$$
 #
-# Its gradient says how hard it pushes `x_w` up and `x_l` down. Autograd works it out for us.
+# Its gradient is the force that pushes `x_w` up and `x_l` down. Autograd computes it for us.
 
 # %%
-x_w, x_l = 1.2, 0.8  # the chosen has become a bit more likely, the rejected a bit less
+x_w, x_l = 1.2, 0.8  # the chosen is now a bit more likely, the rejected a bit less
 origin = torch.zeros(1)  # log x is the change against the reference, so the reference is at 0
 one_token = {"chosen_lengths": torch.ones(1), "rejected_lengths": torch.ones(1)}
 LOSSES = {"DPO": (dpo_loss, {}), "AdaDPO": (adadpo_loss, one_token)}
 
 
 def forces(name, log_space=False):
-    """How hard a loss pushes the chosen up and the rejected down, in x or in log x."""
+    """Return how hard a loss pushes the chosen up and the rejected down, in x or in log x."""
     loss, lengths = LOSSES[name]
     start = torch.tensor([[x_w], [x_l]])
     chosen, rejected = (start.log() if log_space else start).requires_grad_()
@@ -161,12 +162,12 @@ for name in LOSSES:
     print(f"{name:6} chosen up {up:.4f}, rejected down {down:.4f}: {down / up:.2f} times as hard")
 
 # %% [markdown]
-# DPO pushes the rejected down `x_w / x_l` times as hard as it pushes the chosen up. So the further
-# apart they are, the more it is about the rejected. **AdaDPO multiplies the chosen side by that
-# same factor**, and the two forces are equal. (In training, x is taken per token, and the factor
-# has a ceiling: beyond it the forces are unequal again, only less so.)
+# DPO pushes the rejected down `x_w / x_l` times as hard as it pushes the chosen up. The further
+# apart they are, the more of the force goes to the rejected. **AdaDPO multiplies the chosen side by
+# the same factor**, and the two forces become equal. (In training, x is computed per token, and the
+# factor has a ceiling. Above the ceiling the forces differ again, but less than in DPO.)
 #
-# That is a statement about probabilities. The same two losses, with log x as the coordinate:
+# This is about probabilities. Here are the same two losses with log x as the coordinate:
 
 # %%
 for name in LOSSES:
@@ -174,16 +175,17 @@ for name in LOSSES:
     print(f"{name:6} chosen up {up:.4f}, rejected down {down:.4f}: {down / up:.2f} times as hard")
 
 # %% [markdown]
-# Here it is DPO that is balanced. "Balance" depends on the coordinates, so it cannot be the whole
-# reason why chosen answers fall, or do not. The missing part is what the two answers **share**.
+# In these coordinates DPO is the balanced one. "Balance" depends on the coordinates, so it cannot
+# fully explain why chosen answers fall or do not fall. The missing part is what the two answers
+# **share**.
 #
-# Let us train only a number or two. First each log-prob is a weight of its own. Then there is a
-# single weight; it moves the chosen log-prob, and the rejected twice as much.
+# Let us train only one or two numbers. In the first case each log-prob has its own weight. In the
+# second there is a single weight: it moves the chosen log-prob, and the rejected one twice as much.
 
 
 # %%
 def train(name, log_probs, steps=200):
-    """Train two weights with a loss; returns where the two log-probs end, both starting at 0."""
+    """Train two weights with a loss; return the final log-probs, which both start at 0."""
     loss, lengths = LOSSES[name]
     weights = torch.zeros(2, 1, requires_grad=True)
     optimizer = torch.optim.SGD([weights], lr=1.0)
@@ -208,26 +210,26 @@ for log_probs in (own_weights, shared_weight):
         print(f"{log_probs.__name__:14}{name:7} chosen {u_w:+6.2f}, rejected {u_l:+6.2f}")
 
 # %% [markdown]
-# With weights of its own the chosen rises: no single free pair will ever show you a falling
-# chosen. With the shared weight the only way to widen the gap leads down, and the chosen goes
-# along. AdaDPO's heavier chosen side brakes this fall, but it does not turn it round.
+# With its own weight the chosen log-prob rises. A free pair never shows a falling chosen answer.
+# With the shared weight, the only way to widen the gap is down, and the chosen answer falls too.
+# AdaDPO's heavier chosen side slows this fall, but it does not reverse it.
 #
-# In a language model all answers share all weights. How far the chosen is dragged along, and how
-# much the heavier chosen side can do about it, depends on the pairs. Nothing in AdaDPO guarantees
-# that the chosen rises.
+# In a language model all answers share all weights. How far the chosen answer falls with the
+# rejected one, and how much the heavier chosen side helps, depends on the pairs. AdaDPO does not
+# guarantee that the chosen answer rises.
 #
 # ## 6. Read the answers
 #
-# Log-probs are not text, so let us ask all three models the first held-out prompt. They sample with
+# Log-probs are not text, so we ask all three models the first held-out prompt. They sample with
 # the same seed.
 #
-# In the toy world a judge can be exact: it looks an answer up in the list of all the answers there
-# are to that prompt, good and bad. Here it gives 1 for help, 1 more for a friendly first word and 1
-# more for the right tool; 0 for rudeness; −1 for anything that is not an answer to the prompt. It
-# also names the kind of answer; `short` and `detailed` answers help.
+# In the toy world the judge is exact: it has a list of all answers to a prompt, good and bad, and
+# looks the answer up. Help scores 1, a friendly first word 1 more, and the right tool 1 more.
+# Rudeness scores 0, and anything that is not an answer to the prompt scores −1. The judge also
+# names the kind of answer; `short` and `detailed` answers help.
 
 # %%
-SAMPLING_SEED = 0  # another seed is another throw of the dice
+SAMPLING_SEED = 0  # another seed gives other answers
 prompt = load_pairs(settings["data"], split="test")[0]["prompt"]
 models = {"reference": result.reference}
 models |= {LABELS[method]: model for method, model in result.models.items()}
@@ -245,55 +247,56 @@ winners = [name for name, verdict in verdicts.items() if verdict.reward == best]
 print(f"The best of the three verdicts is {best}, for: {', '.join(winners)}.")
 
 # %% [markdown]
-# One answer is one throw of the dice. The win rate is fairer: over several held-out prompts, how
-# often does the judge prefer the trained model's answer to the reference's? A tie counts half.
+# One answer is one throw of the dice. The win rate is a better measure: on several held-out
+# prompts, how often does the judge prefer the trained model's answer to the reference's? A tie
+# counts half.
 
 # %%
 for method, row in result.summary["methods"].items():
-    if row["win_rate"] is not None:  # it is unknown if you stopped the race
+    if row["win_rate"] is not None:  # unknown if you stopped the race
         print(f"{LABELS[method]:7}win rate against the reference: {row['win_rate']:.0%}")
 
 # %% [markdown]
 # ## 7. Is it the adapting, or just a heavier chosen side?
 #
-# AdaDPO does two things at once: it gives the chosen side more weight, and it chooses that weight
-# anew for each pair and step. If the two methods differ above, either may be the reason.
+# AdaDPO does two things at once: it gives the chosen side more weight, and it adapts that weight to
+# each pair at each step. If the two methods differ above, either can be the reason.
 #
-# So there is a control, `fixed_ratio`: one constant weight for all pairs. What it achieves cannot
-# be due to adapting. Here is the weight that AdaDPO used, and a line that runs the control, with
-# the same settings and so the same batches.
+# The control is `fixed_ratio`: one constant weight for all pairs. What it achieves is not due to
+# adapting. The next cell prints the weight that AdaDPO used. Its last lines run the control, with
+# the same settings and therefore the same batches.
 
 # %%
 last = result.events["adadpo"][-1]
-print(f"AdaDPO's weight of the chosen side, mean over the last batch: {last['ada/rho']:.2f}")
-print(f"Share of the pairs where it is at its ceiling: {last['ada/ceiling_share']:.0%}")
+print(f"AdaDPO's weight on the chosen side, mean over the last batch: {last['ada/rho']:.2f}")
+print(f"Share of pairs where it is at its ceiling: {last['ada/ceiling_share']:.0%}")
 
-run_control = False  # True runs another race, of one method; its weight is the setting "ratio"
+run_control = False  # True runs a race of the control alone; "ratio" sets its weight
 if run_control:
     report(race(**settings, methods=["fixed_ratio"]))
 
 # %% [markdown]
-# Compare its chosen with the two above. One race with one seed proves little, though; the README
-# has a table of all sets, several seeds and all three methods.
+# Compare its chosen answers with the two above. One race with one seed proves little. The project's
+# folder `data/results` has tables of all sets, several seeds and all three methods.
 #
 # ## In short
 #
-# - DPO asks for a gap between chosen and rejected. It does not ask where either of them is.
-# - In probability space it pushes the rejected harder, the more so the wider the gap. AdaDPO
-#   undoes that with a coefficient, up to a ceiling.
-# - Whether the chosen falls depends on what the answers share. AdaDPO may brake the fall or turn
-#   it round; it promises neither.
-# - Accuracy does not show any of this. Look at the log-probs, and read some answers.
+# - DPO widens the gap between chosen and rejected. It does not care where either of them is.
+# - In probability space it pushes the rejected harder, and more so as the gap grows. AdaDPO
+#   compensates with a coefficient, up to a ceiling.
+# - Whether the chosen falls depends on what the two answers share. AdaDPO can slow the fall or
+#   reverse it; it guarantees neither.
+# - Accuracy shows none of this. Look at the log-probs, and read some answers.
 #
 # ## Try next
 #
-# Change one thing in the `settings` of section 3, predict, and run from there on:
+# Change one thing in the `settings` of section 3, make a prediction, and run the cells from there:
 #
-# - a gentler `"learning_rate"`, such as `2e-5`;
+# - a lower `"learning_rate"`, such as `2e-5`;
 # - other pairs as `"data"`: `"tone"` (polite against rude), `"near_duplicate"` (only the first word
 #   differs), `"length_bias"`, `"noisy_labels"`, `"refusal"`;
 # - another `"seed"`, or another setting of `race`, such as `"beta"` or `"ratio"`;
-# - the path of your own file of pairs as `"data"` (the judge knows only the toy sets, so leave out
+# - the path of a file with your own pairs as `"data"` (the judge knows only the toy sets, so skip
 #   section 6).
 #
-# Or turn the same knobs on the dashboard: `python -m app`.
+# Or use the same settings on the dashboard: `adadpo-mini app`.
