@@ -1,7 +1,6 @@
 """The settings of a race: what they mean, their defaults, and the values they can have.
 
-Importing this needs nothing but `errors.py`, so that the command line can print its help and
-reject a wrong setting without loading torch.
+Importing this loads nothing but `errors.py`, so the command line prints its help without torch.
 """
 
 import os
@@ -11,13 +10,6 @@ from typing import Any
 
 from adadpo_mini.errors import InputError, did_you_mean, shown
 
-# The names that `methods.registry` defines, repeated here because importing it loads torch.
-# A test keeps the two equal.
-METHOD_NAMES = (
-    "dpo", "adadpo", "adadpo_policy", "adadpo_raw", "fixed_ratio", "weighted_dpo",
-    "ipo", "ada_ipo", "rdpo", "ada_rdpo", "dpop",
-    "simpo", "ada_simpo", "cpo", "ada_cpo", "orpo", "ada_orpo", "rlhf",
-)  # fmt: skip
 RLHF = "rlhf"
 TOY = "toy"
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -123,7 +115,6 @@ class RaceConfig:
             fits = isinstance(value, (str, os.PathLike)) and bool(os.fspath(value))
             _require(fits, name, "a name or a path", value)
             object.__setattr__(self, name, str(value))
-        object.__setattr__(self, "methods", _as_methods(self.methods))
         for one in fields(self):
             _check(one, getattr(self, one.name))
         seed_fits = _is_whole(self.seed) and 0 <= self.seed < 1 << 63
@@ -131,9 +122,10 @@ class RaceConfig:
         floor_fits = _is_number(self.floor) and 0 < self.floor <= self.ceiling
         wanted = "positive and at most the ceiling"
         _require(self.floor is None or floor_fits, "floor", wanted, self.floor)
+        object.__setattr__(self, "methods", _as_methods(self.methods))  # last: it loads torch
         if RLHF in self.methods and not self._is_plain:
             raise InputError(
-                "methods must be without rlhf where dtype, lora_rank or checkpointing are set; "
+                "methods must not include rlhf if dtype, lora_rank or checkpointing are set; "
                 "leave one of them out."
             )
 
@@ -177,14 +169,16 @@ def _check(one: Field, value: object) -> None:
 
 def _as_methods(given: object) -> tuple[str, ...]:
     """Return the methods, from a list of names or a text with commas."""
+    from adadpo_mini.methods import ALL_METHODS
+
     if isinstance(given, str):
         given = [name.strip() for name in given.split(",") if name.strip()]
     methods = tuple(given) if isinstance(given, Iterable) else (given,)
-    wrong = [name for name in methods if not (isinstance(name, str) and name in METHOD_NAMES)]
+    wrong = [name for name in methods if not (isinstance(name, str) and name in ALL_METHODS)]
     if wrong or not methods or len(set(methods)) < len(methods):
-        guess = did_you_mean(wrong[0], METHOD_NAMES) if wrong else "."
+        guess = did_you_mean(wrong[0], ALL_METHODS) if wrong else "."
         raise InputError(
-            f"methods must be different ones of {', '.join(METHOD_NAMES)}, not "
+            f"methods must be different ones of {', '.join(ALL_METHODS)}, not "
             f"{', '.join(map(shown, methods)) or 'none'}{guess}"
         )
     return methods

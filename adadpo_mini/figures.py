@@ -8,29 +8,7 @@ from adadpo_mini.event import Event
 from adadpo_mini.methods.registry import METHODS, RLHF
 
 LABELS = {name: method.title for name, method in METHODS.items()} | {RLHF: "RLHF"}
-# The first three are from Okabe and Ito's palette, which works for all common kinds of colour
-# vision; the blue is lighter, to stand out on a dark page as well. The other methods, of which few
-# are shown together, have hues of medium lightness. A method has the same colour in every figure.
-COLOURS = {
-    "dpo": "#D55E00",
-    "adadpo": "#2A86CC",
-    "fixed_ratio": "#009E73",
-    "adadpo_policy": "#CC79A7",
-    "adadpo_raw": "#8A6FDF",
-    "weighted_dpo": "#8C8C8C",
-    "ipo": "#B8860B",
-    "ada_ipo": "#4C9F9F",
-    "rdpo": "#E0703A",
-    "ada_rdpo": "#5B8DEF",
-    "dpop": "#A0522D",
-    "simpo": "#C0508F",
-    "ada_simpo": "#6FA84A",
-    "cpo": "#D1495B",
-    "ada_cpo": "#3D9970",
-    "orpo": "#C98A2B",
-    "ada_orpo": "#7A7FC9",
-    "rlhf": "#9A8F5A",
-}
+COLOURS = {name: method.colour for name, method in METHODS.items()} | {RLHF: "#9A8F5A"}
 DASHES = {"chosen": "solid", "rejected": "dash"}
 
 

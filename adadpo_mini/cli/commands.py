@@ -23,13 +23,14 @@ NOT_SETTINGS = ("command", "run", "out", "json", "preset", "method", "engine")
 def race(arguments: Namespace) -> int:
     """Train and compare methods. `train` is a race with one method."""
     settings = _race_settings(arguments)
-    config = RaceConfig(**settings)  # rejects a wrong setting before torch is loaded
     engine = {"engine": arguments.engine} if "engine" in arguments else {}
-    with working(f"loading {config.model}, to train on {config.data}"):
+    data = settings.get("data", RaceConfig.data)
+    with working(f"loading {settings.get('model', RaceConfig.model)}, to train on {data}"):
+        config = RaceConfig(**settings)  # rejects a wrong setting before anything is loaded
+        settings.pop("data", None)
         from adadpo_mini.cli.progress import race_progress
         from adadpo_mini.run import race
 
-        data = settings.pop("data", RaceConfig.data)
         with race_progress(config.steps) as on_event:
             result = race(
                 data, out=arguments.out, on_event=on_event, note=say, **engine, **settings

@@ -120,12 +120,15 @@ def race_progress(steps: int) -> Iterator[Callable[[str, Event], None]]:
     Yields the race's `on_event`.
     """
     latest: dict[str, float] = {}
+    at: dict[str, float] = {}
     with progress("steps", steps) as show:
 
         def on_event(method: str, event: Event) -> None:
             if "eval_shift/chosen" in event:
                 latest[method] = event["eval_shift/chosen"]
-            show(event["step"], details_of(latest))
+            at[method] = event["step"]
+            if len({*at.values()}) == 1:  # not while some methods are still to report this step
+                show(event["step"], details_of(latest))
 
         yield on_event
 

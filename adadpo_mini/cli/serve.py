@@ -44,7 +44,7 @@ def add_lessons_arguments(parser: ArgumentParser) -> None:
 
 def port(text: str) -> int:
     """Return the number of a port, for argparse."""
-    number = int(text) if text.isascii() and text.isdigit() else -1
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
     if not 0 <= number <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"not a port from 0 to {MAX_PORT}: {text[:60]!r}")
     return number

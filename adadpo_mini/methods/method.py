@@ -29,6 +29,9 @@ class Method:
         fixed: knobs that define this method and override the race's settings.
         needs_reference: whether the gradient depends on the reference's log-probs. If not, the loss
             uses them only for the rewards that it reports.
+        colour: the same in every figure. DPO, AdaDPO and the fixed ratio have colours of Okabe and
+            Ito's palette, which suits all common kinds of colour vision, the blue a little lighter
+            for dark pages; the others have hues of medium lightness.
     """
 
     title: str
@@ -38,6 +41,7 @@ class Method:
     balanced: str = ""
     fixed: Mapping[str, object] = field(default_factory=dict)
     needs_reference: bool = True
+    colour: str = "#8C8C8C"
 
     @property
     def parameters(self) -> frozenset[str]:

@@ -202,17 +202,23 @@ METHODS = {
         weighted_dpo_loss,
         f"−r·log σ(β·u_w − β·u_l), {RHO_X}",
         "AdaDPO's negative control: a wrong reading",
+        colour="#8C8C8C",
     ),
-    "ipo": Method("IPO", ipo_loss, "(u_w − u_l − 1/(2β))²", "arXiv:2310.12036"),
+    "ipo": Method("IPO", ipo_loss, "(u_w − u_l − 1/(2β))²", "arXiv:2310.12036", colour="#B8860B"),
     "ada_ipo": Method(
         "Ada-IPO",
         ada_ipo_loss,
         f"(r·u_w − u_l − 1/(2β))², {RHO_X}",
         DERIVED,
         "x = exp(u/|y|)",
+        colour="#4C9F9F",
     ),
     "rdpo": Method(
-        "R-DPO", rdpo_loss, "−log σ(β·u_w − β·u_l + α·(|y_w| − |y_l|))", "arXiv:2403.19159"
+        "R-DPO",
+        rdpo_loss,
+        "−log σ(β·u_w − β·u_l + α·(|y_w| − |y_l|))",
+        "arXiv:2403.19159",
+        colour="#E0703A",
     ),
     "ada_rdpo": Method(
         "Ada-R-DPO",
@@ -220,6 +226,13 @@ METHODS = {
         f"−log σ(β·r·u_w − β·u_l + α·(|y_w| − |y_l|)), {RHO_X}",
         DERIVED,
         "x = exp(u/|y|)",
+        colour="#5B8DEF",
     ),
-    "dpop": Method("DPOP", dpop_loss, "−log σ(β·(u_w − u_l − λ·max(0, −u_w)))", "arXiv:2402.13228"),
+    "dpop": Method(
+        "DPOP",
+        dpop_loss,
+        "−log σ(β·(u_w − u_l − λ·max(0, −u_w)))",
+        "arXiv:2402.13228",
+        colour="#A0522D",
+    ),
 }

@@ -217,6 +217,7 @@ METHODS = {
         "−log σ(β·log p_w − β·log p_l − γ)",
         "arXiv:2405.14734",
         needs_reference=False,
+        colour="#C0508F",
     ),
     "ada_simpo": Method(
         "Ada-SimPO",
@@ -225,6 +226,7 @@ METHODS = {
         DERIVED,
         "p",
         needs_reference=False,
+        colour="#6FA84A",
     ),
     "cpo": Method(
         "CPO",
@@ -232,6 +234,7 @@ METHODS = {
         "−log σ(β·log π_w − β·log π_l) − λ·log p_w",
         "arXiv:2401.08417",
         needs_reference=False,
+        colour="#D1495B",
     ),
     "ada_cpo": Method(
         "Ada-CPO",
@@ -240,6 +243,7 @@ METHODS = {
         DERIVED,
         "p, imitation aside",
         needs_reference=False,
+        colour="#3D9970",
     ),
     "orpo": Method(
         "ORPO",
@@ -247,6 +251,7 @@ METHODS = {
         "−log p_w − β·log σ(log odds(p_w) − log odds(p_l))",
         "arXiv:2403.07691",
         needs_reference=False,
+        colour="#C98A2B",
     ),
     "ada_orpo": Method(
         "Ada-ORPO",
@@ -255,5 +260,6 @@ METHODS = {
         DERIVED,
         "p, imitation aside",
         needs_reference=False,
+        colour="#7A7FC9",
     ),
 }

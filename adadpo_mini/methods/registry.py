@@ -11,8 +11,10 @@ from adadpo_mini.system.markdown import markdown_table
 ADA_FORM = "−log σ(β·r·u_w − β·u_l)"
 
 METHODS: dict[str, Method] = {
-    "dpo": Method("DPO", dpo_loss, "−log σ(β·u_w − β·u_l)", "arXiv:2305.18290"),
-    "adadpo": Method("AdaDPO", adadpo_loss, f"{ADA_FORM}, {RHO_X}", ADA, "x = exp(u/|y|)"),
+    "dpo": Method("DPO", dpo_loss, "−log σ(β·u_w − β·u_l)", "arXiv:2305.18290", colour="#D55E00"),
+    "adadpo": Method(
+        "AdaDPO", adadpo_loss, f"{ADA_FORM}, {RHO_X}", ADA, "x = exp(u/|y|)", colour="#2A86CC"
+    ),
     "adadpo_policy": Method(
         "AdaDPO, policy space",
         adadpo_loss,
@@ -20,6 +22,7 @@ METHODS: dict[str, Method] = {
         ADA,
         "p",
         {"space": "policy"},
+        colour="#CC79A7",
     ),
     "adadpo_raw": Method(
         "AdaDPO, raw",
@@ -28,12 +31,14 @@ METHODS: dict[str, Method] = {
         ADA,
         "x = exp(u)",
         {"length_normalize": False},
+        colour="#8A6FDF",
     ),
     "fixed_ratio": Method(
         "fixed ratio",
         fixed_ratio_loss,
         "−log σ(c·β·u_w − β·u_l)",
         "AdaDPO's control; DPO-Shift, arXiv:2502.07599, with f = 1/c",
+        colour="#009E73",
     ),
     **reference_based.METHODS,
     **reference_free.METHODS,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-# scipy and statsmodels are imported where they are used: they take as long as torch to import.
+# scipy and statsmodels are imported where they are used, since that takes more than a second.
 
 
 @dataclass(frozen=True)

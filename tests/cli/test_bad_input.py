@@ -442,7 +442,10 @@ MODELS = {
         "its weights lack transformer.h.0.mlp.c_fc.bias and 7 more",
     ),
     "no weight at all": (weigh(lambda w: w.clear()), "its weights lack"),
-    "one weight too many": (weigh(lambda w: w.update(more=w[BIAS] + 1)), "config.json does not describe"),
+    "one weight too many": (
+        weigh(lambda w: w.update(more=w[BIAS] + 1)),
+        "config.json does not describe",
+    ),
     "a weight of another shape": (
         weigh(lambda w: w.update({WIDTH: w[WIDTH][:9].clone()})),
         f"its weight {WIDTH} has shape [9, 32], but config.json says [256, 32]",
@@ -519,7 +522,7 @@ RUNS = {
     "a model that is not UTF-8": ({**RUN, "model": "\udcff"}, HELLO, "not valid UTF-8"),
     "a type that is unknown": ({**RUN, "dtype": ["x"]}, HELLO, "dtype must be one of"),
     "a device that is a number": ({**RUN, "device": 5}, HELLO, "device must be one of"),
-    "a form that is a number": ({**RUN, "prompt_form": 5}, HELLO, "prompt_form must be a text"),
+    "a form that is a number": ({**RUN, "prompt_form": 5}, HELLO, "prompt_form must be text"),
     "a form without a place": ({**RUN, "prompt_form": "x"}, HELLO, "one {} for the prompt"),
     "a form with two": ({**RUN, "prompt_form": "{}{}"}, HELLO, "one {} for the prompt"),
     "a form with a name": ({**RUN, "prompt_form": "{x} {}"}, HELLO, "one {} for the prompt"),
@@ -584,8 +587,8 @@ def test_a_model_of_another_vocabulary_than_its_runs_is_refused(tiny, tmp_path, 
 GOOD = b'{"step": 0, "loss": 0.69}\n'
 LOGS = {
     "a list": (GOOD + b"[1]\n", "line 2: expected an object"),
-    "too deep": (DEEP + b"\n", "line 1: not JSON that can be read"),
-    "too many digits": (b'{"step": %s}\n' % DIGITS, "line 1: not JSON that can be read"),
+    "too deep": (DEEP + b"\n", "line 1: JSON that cannot be read"),
+    "too many digits": (b'{"step": %s}\n' % DIGITS, "line 1: JSON that cannot be read"),
     "damaged in its middle": (b'{"step": 0, "lo\n' + GOOD, "line 1: not valid JSON"),
     "zeros in its middle": (GOOD + bytes(9) + b"\n" + GOOD, "line 2: not valid JSON"),
     "a step below 0": (b'{"step": -1}\n', "line 1: its step must be"),

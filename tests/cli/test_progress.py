@@ -11,7 +11,7 @@ import pytest
 
 from adadpo_mini.cli import progress as progress_module
 from adadpo_mini.cli.progress import Line, details_of, progress, race_progress
-from adadpo_mini.config import METHOD_NAMES
+from adadpo_mini.methods import ALL_METHODS
 
 
 def raced(methods, done=60, total=120, seconds=0.5):
@@ -23,10 +23,10 @@ def raced(methods, done=60, total=120, seconds=0.5):
     return line
 
 
-@pytest.mark.parametrize("count", range(1, len(METHOD_NAMES) + 1))
+@pytest.mark.parametrize("count", range(1, len(ALL_METHODS) + 1))
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_the_line_fits_and_no_method_is_cut(count, width):
-    methods = METHOD_NAMES[:count]
+    methods = ALL_METHODS[:count]
     text = raced(methods).fitted(width)
     assert len(text) <= width and "\n" not in text
     shown = re.findall(r"(\w+) [+-]\d+\.\d", text)
@@ -75,6 +75,18 @@ def test_a_log_gets_a_line_now_and_then_and_a_short_race_none(capsys, monkeypatc
         show(1)
         show(3)
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_is_about_one_step_of_all_methods(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    with race_progress(2) as on_event:
+        for step in range(3):
+            clock[0] += 60
+            for method in ("dpo", "adadpo"):
+                on_event(method, {"step": step, "eval_shift/chosen": float(step)})
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("2/2 steps, 0:00 left, Δchosen: dpo +2.0, adadpo +2.0")
 
 
 # On a terminal

@@ -1,10 +1,12 @@
 """Win rates: how often the judge prefers a model's answers."""
 
 import copy
+from itertools import pairwise
 
 from adadpo_mini import load_pairs
-from adadpo_mini.measure.answers import probe_prompts, win_rates
+from adadpo_mini.measure.answers import probe_answers, probe_prompts, win_rates
 from adadpo_mini.toyworld.grammar import find_topic, well_formed_answers
+from adadpo_mini.toyworld.judge import win_rate
 from tests.known_models import Parrot
 
 
@@ -26,8 +28,12 @@ def test_the_win_rate_is_that_of_the_methods_answers_over_the_references(toy):
 
 def test_the_reference_itself_wins_half_since_both_sample_with_one_seed(toy):
     model, tokenizer = toy
-    prompts = probe_prompts(load_pairs("tone", "test"), 8)
-    assert win_rates({"same": model}, model, tokenizer, prompts, seed=3) == {"same": 0.5}
+    prompts = probe_prompts(load_pairs("tone", "test"), 12)
+    answers = [probe_answers(model, tokenizer, prompts, seed) for seed in range(4)]
+    between = {win_rate(prompts, *two) for two in pairwise(answers)}
+    assert between != {0.5}, "answers of two seeds are not equally good"
+    for seed in range(3):
+        assert win_rates({"same": model}, model, tokenizer, prompts, seed) == {"same": 0.5}
 
 
 def test_a_prompt_is_asked_once_however_many_pairs_have_it():

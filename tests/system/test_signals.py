@@ -29,11 +29,19 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def interrupt_unheard():
+    """An interruption that should be held back; if it is not, only this test fails."""
+    try:
+        interrupt()
+    except KeyboardInterrupt:
+        pytest.fail("it was not held back")
+
+
 def test_a_signal_is_noted_while_it_is_held_back_and_raised_again_afterwards():
     before = signal.getsignal(signal.SIGINT)
     with held_signals() as interrupted:
         assert not interrupted()
-        interrupt()
+        interrupt_unheard()
         assert interrupted()
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt):
@@ -42,9 +50,9 @@ def test_a_signal_is_noted_while_it_is_held_back_and_raised_again_afterwards():
 
 def test_a_second_signal_counts_as_the_first_unless_it_comes_a_second_later(clock):
     with held_signals() as interrupted:
-        interrupt()
+        interrupt_unheard()
         clock[0] += 0.9
-        interrupt()
+        interrupt_unheard()
         clock[0] += 0.2
         with pytest.raises(KeyboardInterrupt):
             interrupt()
@@ -54,7 +62,7 @@ def test_a_second_signal_counts_as_the_first_unless_it_comes_a_second_later(cloc
 def test_without_insist_every_signal_is_held_back(clock):
     with held_signals(insist=False) as interrupted:
         for _ in range(3):
-            interrupt()
+            interrupt_unheard()
             clock[0] += 10
         assert interrupted()
 
@@ -64,13 +72,13 @@ def test_signals_can_be_let_through_for_a_while():
         with pytest.raises(KeyboardInterrupt), interrupted.let_through():
             interrupt()
             pytest.fail("it should have been raised")
-        interrupt()
+        interrupt_unheard()
         assert interrupted(), "afterwards it is held back again"
 
 
 def test_what_was_noted_before_is_raised_where_signals_are_let_through():
     with held_signals() as interrupted:
-        interrupt()
+        interrupt_unheard()
         with pytest.raises(KeyboardInterrupt), interrupted.let_through():
             pytest.fail("nothing should begin here")
 
