@@ -31,7 +31,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python tutorials/build.py --check
 
-# The tables of results. A sweep that was killed goes on; one that is complete runs nothing.
+# The tables of results. A sweep that was killed continues where it stopped; one that is complete
+# runs nothing.
 results: $(VENV)/.dev
 	$(BIN)/adadpo-mini sweep sets --out data/results/sets.csv
 	$(BIN)/adadpo-mini sweep paper --out data/results/paper.csv

@@ -10,7 +10,6 @@ from typing import Any
 
 from adadpo_mini.errors import InputError, did_you_mean, shown
 
-RLHF = "rlhf"
 TOY = "toy"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16")
@@ -98,7 +97,7 @@ class RaceConfig:
     )
     k: float = setting(1.0, "k of AdaDPO and the Ada forms", above=0, group=LOSS_KNOBS)
     floor: float | None = setting(
-        None, "lower bound of ρ, which the paper does not have", unset="none", group=LOSS_KNOBS
+        None, "smallest β_w/β_l, which the paper does not have", unset="none", group=LOSS_KNOBS
     )
     ratio: float = setting(2.0, "c of fixed_ratio", above=0, group=LOSS_KNOBS)
     gamma: float = setting(0.5, "γ of SimPO", least=0, group=LOSS_KNOBS)
@@ -123,11 +122,8 @@ class RaceConfig:
         wanted = "positive and at most the ceiling"
         _require(self.floor is None or floor_fits, "floor", wanted, self.floor)
         object.__setattr__(self, "methods", _as_methods(self.methods))  # last: it loads torch
-        if RLHF in self.methods and not self._is_plain:
-            raise InputError(
-                "methods must not include rlhf if dtype, lora_rank or checkpointing are set; "
-                "leave one of them out."
-            )
+        if not self._is_plain:
+            _check_need_no_plain_weights(self.methods)
 
     @property
     def _is_plain(self) -> bool:
@@ -174,14 +170,28 @@ def _as_methods(given: object) -> tuple[str, ...]:
     if isinstance(given, str):
         given = [name.strip() for name in given.split(",") if name.strip()]
     methods = tuple(given) if isinstance(given, Iterable) else (given,)
-    wrong = [name for name in methods if not (isinstance(name, str) and name in ALL_METHODS)]
-    if wrong or not methods or len(set(methods)) < len(methods):
-        guess = did_you_mean(wrong[0], ALL_METHODS) if wrong else "."
-        raise InputError(
-            f"methods must be different ones of {', '.join(ALL_METHODS)}, not "
-            f"{', '.join(map(shown, methods)) or 'none'}{guess}"
-        )
+    known = ", ".join(ALL_METHODS)
+    if not methods:
+        raise InputError(f"methods must be one or more of {known}.")
+    for place, name in enumerate(methods):
+        _require(isinstance(name, str), "methods", f"names of methods ({known})", name)
+        if name not in ALL_METHODS:
+            guess = did_you_mean(name, ALL_METHODS)
+            raise InputError(f"there is no method {shown(name)}{guess} The methods are {known}.")
+        if name in methods[:place]:
+            raise InputError(f"methods: {name!r} is listed twice; list it once.")
     return methods
+
+
+def _check_need_no_plain_weights(methods: Iterable[str]) -> None:
+    from adadpo_mini.methods import EVERY_METHOD
+
+    for name in methods:
+        if EVERY_METHOD[name].only_plain:
+            raise InputError(
+                f"methods must not include {name} if dtype, lora_rank or checkpointing are set; "
+                "leave one of them out."
+            )
 
 
 def _is_whole(value: object) -> bool:

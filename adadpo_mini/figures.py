@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from adadpo_mini.event import Event
-from adadpo_mini.methods.registry import METHODS, RLHF
+from adadpo_mini.methods import EVERY_METHOD
 
-LABELS = {name: method.title for name, method in METHODS.items()} | {RLHF: "RLHF"}
-COLOURS = {name: method.colour for name, method in METHODS.items()} | {RLHF: "#9A8F5A"}
+LABELS = {name: method.title for name, method in EVERY_METHOD.items()}
+COLOURS = {name: method.colour for name, method in EVERY_METHOD.items()}
 DASHES = {"chosen": "solid", "rejected": "dash"}
 
 
@@ -88,8 +88,6 @@ class LiveTrajectories:
     It is an ordinary output of the cell that runs the race, and replaces that cell's earlier
     outputs. It needs no network, and is still there after a reload and in the saved notebook. A
     FigureWidget is not, and stays empty if the kernel is busy when the page requests its state.
-
-    Needs the `notebooks` extra.
 
     Args:
         methods: the race's methods.

@@ -11,7 +11,7 @@ import torch
 from adadpo_mini.config import KNOBS, RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.event import Emit, Event
-from adadpo_mini.methods import RLHF
+from adadpo_mini.methods import EVERY_METHOD
 from adadpo_mini.models.policies import new_policy
 from adadpo_mini.models.state import TrainingState
 from adadpo_mini.pairs.load import Pairs
@@ -171,8 +171,8 @@ class Race:
 
 
 def new_trainer(method: str, policy: Model, prepared: Prepared) -> MethodTrainer:
-    """Make the trainer of a method: `Trainer` for a loss on pairs, `RlhfTrainer` for RLHF."""
-    return HOW_TRAINED.get(method, _pair_trainer)(method, policy, prepared)
+    """Make the trainer of a method, as its entry in the registry says."""
+    return TRAINERS[EVERY_METHOD[method].trained_by](method, policy, prepared)
 
 
 def _pair_trainer(method: str, policy: Model, prepared: Prepared) -> Trainer:
@@ -200,7 +200,10 @@ def _rlhf_trainer(method: str, policy: Model, prepared: Prepared) -> RlhfTrainer
     )
 
 
-HOW_TRAINED: dict[str, Callable[[str, Model, Prepared], MethodTrainer]] = {RLHF: _rlhf_trainer}
+TRAINERS: dict[str, Callable[[str, Model, Prepared], MethodTrainer]] = {
+    "pairs": _pair_trainer,
+    "rlhf": _rlhf_trainer,
+}
 
 
 def batch_schedule(pair_count: int, config: RaceConfig) -> list[list[int]]:

@@ -1,19 +1,18 @@
-"""Modules that have moved can still be imported by their old names, for now."""
+"""Old module names: what has moved can still be imported from where it was, for now."""
 
 import sys
 import warnings
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
     "cache": "system.cache",
-    "claims": "paper.claims",
-    "commands": "cli.commands",
-    "comparisons": "paper.comparisons",
-    "console": "cli.console",
-    "contest": "lockstep",
+    "claims": "paper.claims paper.ablation_claims paper.verdict",
+    "commands": "cli.commands cli.makers",
+    "comparisons": "paper.comparisons paper.selection paper.verdict paper.intervals",
+    "console": "cli.console cli.progress",
+    "contest": "lockstep prepare",
     "conversations": "pairs.conversations",
     "evidence": "doctor.series",
     "experiments": "paper.experiments",
@@ -22,27 +21,28 @@ MOVED = {
     "generate": "models.generate",
     "hub": "pairs.hub",
     "judge": "toyworld.judge",
-    "keeper": "store.keeper",
+    "keeper": "store.keeper event",
     "lazy": "pairs.on_disk",
     "logs": "doctor.logs",
-    "mass": "measure",
+    "mass": "measure measure.mass measure.kl measure.probe",
     "memory": "models.memory",
     "meters": "measure.slow",
     "optimizer": "models.optimizer",
-    "packed": "tokens.table",
+    "packed": "tokens.table models.reference",
     "policies": "models.policies",
     "presets": "doctor.presets",
+    "race": "run store.summary event",
     "readers": "pairs.readers",
     "reference_free": "methods.reference_free",
     "report": "paper.report",
     "report_figures": "paper.report_figures",
-    "results": "paper.results",
+    "results": "paper.results paper.results_writer paper.intervals",
     "resuming": "run",
     "reward_model": "rlhf.reward_model",
-    "rows": "pairs.rows",
+    "rows": "pairs.rows errors",
     "rules": "doctor.rules",
     "run_writer": "store.writer",
-    "runs": "store.folder",
+    "runs": "store.folder store.records",
     "scoring": "models.reference",
     "screening": "pairs.screening",
     "settings": "config",
@@ -50,35 +50,65 @@ MOVED = {
     "shared_prompt": "models.shared_prompt",
     "signals": "system.signals",
     "state": "models.state",
-    "sweep": "paper.sweep",
+    "sweep": "paper.sweep paper.planned paper.workers",
     "tables": "paper.tables",
     "templates": "tokens.templates",
     "threads": "system.threads",
     "trl_engine": "trl.engine",
     "trl_events": "trl.events",
 }
-"""New name by old name, both inside the package."""
+"""The new modules by old module, all inside the package."""
+
+RENAMED = {
+    "LazyPairs": "PairsOnDisk",
+    "Meters": "SlowMeasurements",
+    "PackedTokens": "TokenTable",
+    "Verdict": "Judgement",
+    "told": "loading_note",
+}
+"""New name by old name, for what is not found under its old one."""
 
 
-class OldNames(MetaPathFinder, Loader):
-    """Finds a module under its old name, with a DeprecationWarning."""
+class OldModule(ModuleType):
+    """A module that looks for every name in the new modules."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """The import system asks this where no file has that name."""
+    def __getattr__(self, name: str) -> object:
+        package, _, module = self.__name__.partition(".")
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for new in MOVED[module].split():
+            home = import_module(f"{package}.{new}")
+            for candidate in (name, RENAMED.get(name, name)):
+                if hasattr(home, candidate):
+                    text = f"{self.__name__}.{name} is now {home.__name__}.{candidate}"
+                    warnings.warn(text, DeprecationWarning, stacklevel=2)
+                    return getattr(home, candidate)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class OldNames:
+    """Finds modules under their old names; the last of the import system's finders."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return a spec if the name is an old one."""
         package, _, module = name.partition(".")
-        if package != "adadpo_mini" or module not in MOVED:
-            return None
-        return ModuleSpec(name, self)
+        return ModuleSpec(name, OldNames) if package == __package__ and module in MOVED else None
 
-    def exec_module(self, module: ModuleType) -> None:
-        """Put the moved module in the place of this one."""
-        old = module.__name__
-        new = f"adadpo_mini.{MOVED[old.partition('.')[2]]}"
-        warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=2)
-        sys.modules[old] = import_module(new)
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> ModuleType:
+        """Return the module that looks in the new ones."""
+        return OldModule(spec.name)
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        """Do nothing: the names are found when they are asked for."""
 
 
 def find_at_their_old_names() -> None:
-    """Let the import system find moved modules, after everything else."""
-    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
-        sys.meta_path.append(OldNames())
+    """Let the import system find modules that have moved."""
+    if OldNames not in sys.meta_path:
+        sys.meta_path.append(OldNames)
+    # An import would put this module in the place of the function `race`; one that is loaded
+    # already stays out of its way.
+    sys.modules.setdefault(f"{__package__}.race", OldModule(f"{__package__}.race"))

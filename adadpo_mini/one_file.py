@@ -76,6 +76,8 @@ def completion_logps(model: torch.nn.Module, input_ids: Tensor, completion_mask:
 def encode(tokenizer: Callable, prompt: str, completion: str) -> tuple[list[int], int]:
     """Token ids of prompt and completion with an end token, and the length of the prompt."""
     prompt_ids = tokenizer(prompt)["input_ids"]
+    if not prompt_ids:  # nothing would predict the completion's first token
+        raise ValueError("a prompt must have at least one token")
     ids = tokenizer(prompt + completion)["input_ids"]
     if ids[: len(prompt_ids)] != prompt_ids:  # a token would reach across the border
         ids = prompt_ids + tokenizer(completion, add_special_tokens=False)["input_ids"]
@@ -120,12 +122,9 @@ def train(
     beta: float = 0.1,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """Train `model` in place with "dpo" or "adadpo".
-
-    Return for each step, before its update: the loss on its batch, and the mean u of each side.
-    """
-    if method not in ("dpo", "adadpo"):
-        raise ValueError(f"method must be 'dpo' or 'adadpo', not {method!r}")
+    """Train `model` in place; return each step's loss and mean u of each side before its update."""
+    if not pairs or method not in ("dpo", "adadpo"):
+        raise ValueError(f"train needs pairs, and the method 'dpo' or 'adadpo', not {method!r}")
     model.eval()  # without dropout
     reference = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)

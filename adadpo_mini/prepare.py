@@ -9,7 +9,7 @@ from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.measure.slow import SlowMeasurements
-from adadpo_mini.methods import RLHF
+from adadpo_mini.methods import EVERY_METHOD
 from adadpo_mini.models.load import context_length, load_model
 from adadpo_mini.models.memory import SMALL, check_training_fits
 from adadpo_mini.models.reference import Logps, RefScores, ScoredBatch, ScoredPairs, model_key
@@ -80,8 +80,11 @@ def prepare(
         config.model, device=config.device, dtype=config.dtype
     )
     reference.eval().requires_grad_(False)
-    if RLHF in config.methods and reference.device.type != "cpu":
-        raise InputError("rlhf trains on the CPU only: add --device cpu, or leave rlhf out.")
+    for method in config.methods:
+        if EVERY_METHOD[method].only_plain and reference.device.type != "cpu":
+            raise InputError(
+                f"{method} trains on the CPU only: add --device cpu, or leave {method} out."
+            )
     threads = config.threads or choose_threads(reference.num_parameters(), len(config.methods))
     config = replace(config, threads=threads)
 

@@ -11,8 +11,9 @@ from adadpo_mini.event import Event, Note, OnEvent, say_nothing
 from adadpo_mini.lockstep import Race
 from adadpo_mini.measure.answers import probe_prompts, win_rates
 from adadpo_mini.models.memory import REMEDY, is_out_of_memory
-from adadpo_mini.store.folder import RunFolder, read_splits
+from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.store.keeper import Keeper, model_bytes, plan_snapshots, snapshot_steps
+from adadpo_mini.store.records import read_splits
 from adadpo_mini.store.summary import summarize
 from adadpo_mini.store.writer import RunWriter, check_free, create_run, reopen_run, versions
 from adadpo_mini.system.files import free_space, user_path
@@ -57,8 +58,8 @@ def race(
         out: the run folder to write; by default nothing is written.
         on_event: called with (method, event) during the race, for example to draw a chart.
         note: called with sentences for the user.
-        engine: "own", or "trl" to train one method with TRL's trainer (needs
-            `adadpo-mini[trl]`).
+        engine: "own", or "trl" to train one method with TRL's trainer, which
+            `pip install 'trl>=1.16,<1.17'` installs.
         **settings: fields of `RaceConfig`, such as methods, steps, beta, learning_rate, seed.
 
     Returns:
@@ -96,7 +97,7 @@ def race_class(engine: str) -> type[Race]:
     if engine == OWN:
         return Race
     if find_spec("trl") is None:
-        raise InputError("the engine trl is not installed: pip install 'adadpo-mini[trl]'.")
+        raise InputError("the engine trl is not installed: pip install 'trl>=1.16,<1.17'.")
     from adadpo_mini.trl.engine import TrlRace
 
     return TrlRace

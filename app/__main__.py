@@ -1,22 +1,13 @@
 """`python -m app`: the dashboard from a clone. See `adadpo_mini/cli/serve.py` for the options."""
 
-import argparse
 import sys
-from typing import NoReturn
 
+from adadpo_mini.cli.flags import Parser
 from adadpo_mini.cli.serve import add_app_arguments
 
 from .serving import run
 
 PROGRAM = "python -m app"
-
-
-class Parser(argparse.ArgumentParser):
-    """Rejects a wrong argument with one line, as `adadpo-mini` does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`.\n")
 
 
 def main() -> int:

@@ -1,128 +1,44 @@
 """The races of the page: each trains in a worker thread and writes a run folder; pages read it."""
 
-import copy
 import logging
 import threading
-import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError
 from adadpo_mini.store.folder import RunFolder, list_runs
 
-from .runs import PAGE, ChatModels, Run, StoredRun, make_room
-
-if TYPE_CHECKING:
-    from adadpo_mini.lockstep import Race
+from .live import UNWATCHED, LiveRun
+from .runs import ChatModels, Run, StoredRun, make_room
 
 MAX_LIVE = 2  # races that may train at the same time
 MAX_KEPT = 12  # ended races kept in memory because they could not be saved on the disk
 MAX_LOADED = 3  # runs whose models are kept in memory for the chat
-# After this time without a page that watches it, a race is stopped: its tab was closed, and it
-# would occupy one of the places for ever. Browsers wake a hidden tab once a minute.
-UNWATCHED = 180  # seconds
 SNAPSHOTS = 12  # for each race, besides the first
 
 log = logging.getLogger(__name__)
 
 
-class LiveRun(Run):
-    """A race that trains in this process, or one that ended and could not be saved."""
+def load_toy() -> tuple:
+    """Return (model, tokenizer) of the toy model, after one step of training with it.
 
-    def __init__(self, folder: RunFolder, settings: dict) -> None:
-        super().__init__(folder)
-        self._settings = settings
-        self._status, self._problem = "preparing", ""
-        self._stop = threading.Event()
-        self._seen = time.monotonic()
-        self._resting = threading.Lock()  # free while no method is in the middle of a step
-        self._race: Race | None = None
-        self._trained: ChatModels | None = None
+    The first forward and backward passes of a process are slow; they are spent here.
+    """
+    import torch
 
-    @property
-    def settings(self) -> dict:
-        return {**self._settings, "started_by": PAGE}
+    from adadpo_mini.config import RaceConfig
+    from adadpo_mini.lockstep import Race
+    from adadpo_mini.models.load import load_model
 
-    @property
-    def status(self) -> str:
-        return self._status
-
-    @property
-    def problem(self) -> str:
-        return self._problem
-
-    def stop(self) -> None:
-        """Ask the race to stop after the current step."""
-        self._stop.set()
-        if self._status == "preparing":
-            self._status = "interrupted"
-
-    def fail(self, problem: str) -> None:
-        """End the race as failed, with a sentence that says why."""
-        self._problem, self._status = problem, "failed"
-
-    def watch(self) -> None:
-        """Note that a page is watching the race."""
-        self._seen = time.monotonic()
-
-    def chat_models(self) -> ChatModels | None:
-        """Return copies of the policies as they are now, and the reference."""
-        if self._trained is not None:
-            return self._trained
-        race = self._race
-        if race is None:
-            return None
-        with self._resting:
-            policies = {name: copy.deepcopy(model) for name, model in race.models.items()}
-        return _chat_models(race, policies)
-
-    def train(self, start: tuple) -> None:
-        """Run the race until it ends, is stopped or fails; called in the worker thread."""
-        from adadpo_mini.config import RaceConfig
-        from adadpo_mini.lockstep import Race
-        from adadpo_mini.run import conduct
-
-        try:
-            race = Race(RaceConfig(**self._settings), start=start)
-            if self._stop.is_set():
-                return
-            with self._resting:
-                self._race, self._status = race, "running"
-                result = conduct(
-                    race,
-                    out=self.folder.path,
-                    stop=self._between_steps,
-                    note=lambda sentence: log.info("race %s: %s", self.id, sentence),
-                    started_by=PAGE,
-                )
-            self._problem, self._status = result.summary["problem"] or "", result.summary["status"]
-        except InputError as problem:
-            self.fail(str(problem))
-        except Exception as problem:  # whatever went wrong, the page must not wait for ever
-            log.exception("race %s failed", self.id)
-            self.fail(f"Unexpected problem: {problem!r}")
-        finally:
-            if self._race is not None:  # release what only training needs
-                self._trained = _chat_models(self._race, self._race.models)
-                self._race = None
-
-    def _between_steps(self) -> bool:
-        """Let a waiting chat copy the models; return whether to stop."""
-        self._resting.release()
-        unwatched = time.monotonic() - self._seen > UNWATCHED
-        stop = self._stop.wait(0.0005) or unwatched
-        self._resting.acquire()
-        return stop
-
-
-def _chat_models(race: "Race", policies: Mapping[str, object]) -> ChatModels:
-    models = {"reference": race.reference, **policies}
-    return ChatModels(models, race.tokenizer, race.prepared.prompt_form)
+    torch.set_num_threads(1)
+    toy = load_model()
+    for _ in Race(RaceConfig(steps=1, measure_every=0), start=toy).events():
+        pass
+    return toy
 
 
 class Engine:
@@ -130,10 +46,19 @@ class Engine:
 
     Args:
         root: the folder for run folders; runs that are already there are shown as well.
+        load_toy: returns (model, tokenizer) of the toy model.
+        unwatched: seconds without a page that watches it, after which a race is stopped.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(
+        self,
+        root: Path,
+        *,
+        load_toy: Callable[[], tuple] = load_toy,
+        unwatched: float = UNWATCHED,
+    ) -> None:
+        self.root, self._unwatched = root, unwatched
+        self._load_toy = load_toy
         self._runs: dict[str, LiveRun] = {}
         self._loaded: OrderedDict[tuple, ChatModels] = OrderedDict()
         self._lock, self._loading = threading.Lock(), threading.Lock()
@@ -148,23 +73,15 @@ class Engine:
         """
         with self._warm_lock:
             if self._warm is None or not (self._warm.is_alive() or self._toy):
-                self._warm = threading.Thread(target=self._load_toy, daemon=True)
+                self._warm = threading.Thread(target=self._warm_up, daemon=True)
                 self._warm.start()
             return self._warm
 
-    def _load_toy(self) -> None:
-        import torch
-
-        from adadpo_mini.config import RaceConfig
-        from adadpo_mini.lockstep import Race
-        from adadpo_mini.models.load import load_model
-
-        torch.set_num_threads(1)
-        toy = load_model()
-        # The first forward and backward passes of a process are slow; spend them here.
-        for _ in Race(RaceConfig(steps=1, measure_every=0), start=toy).events():
-            pass
-        self._toy = toy
+    def _warm_up(self) -> None:
+        try:
+            self._toy = self._load_toy()
+        except Exception:  # `start_model` says so on the page
+            log.exception("the toy model could not be loaded")
 
     def start_model(self) -> tuple:
         """Return (model, tokenizer) of the toy, after waiting for the warm-up."""
@@ -193,7 +110,9 @@ class Engine:
             make_room(self.root)
             folder = RunFolder(self.root / _new_name(config.data))
             settings = replace(config, snapshot_every=every).as_dict()
-            run = self._runs[folder.path.name] = LiveRun(folder, settings)
+            run = self._runs[folder.path.name] = LiveRun(
+                folder, settings, unwatched=self._unwatched
+            )
             ended = [other.id for other in self._runs.values() if not other.live]
             for old in ended[: max(0, len(ended) - MAX_KEPT)]:
                 del self._runs[old]
@@ -271,7 +190,7 @@ class Engine:
 
 
 def _is_whole(folder: RunFolder) -> bool:
-    """Return whether a run can be read; a damaged one is not shown to everyone who comes."""
+    """Return whether a run can be read; a damaged one is hidden from visitors."""
     run = StoredRun(folder)
     try:
         run.settings, run.status, run.recent()

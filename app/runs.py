@@ -101,15 +101,30 @@ class StoredRun(Run):
 
     @property
     def settings(self) -> dict:
+        """The fields of `RaceConfig`, and "started_by", as config.json has them.
+
+        Raises:
+            InputError: config.json is damaged.
+        """
         started_by = self.folder.config().get("started_by")
         return {**self.folder.settings().as_dict(), "started_by": started_by}
 
     @property
     def status(self) -> str:
+        """As summary.json says; without one, running or interrupted.
+
+        Raises:
+            InputError: summary.json is damaged.
+        """
         return self.folder.status
 
     @property
     def problem(self) -> str:
+        """One sentence, if the race diverged or failed; else empty.
+
+        Raises:
+            InputError: summary.json is damaged.
+        """
         return (self.folder.summary() or {}).get("problem") or ""
 
     @property

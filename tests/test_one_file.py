@@ -111,6 +111,11 @@ def test_tokens_that_would_merge_across_the_border_do_not(toy):
     assert toy[1].decode(ids[start:-1]) == "up." and ids[-1] == toy[1].eos_token_id
 
 
-def test_an_unknown_method_is_refused(tiny):
+def test_what_cannot_be_trained_on_is_refused(tiny):
+    start, pair = load_model(tiny), {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
     with pytest.raises(ValueError, match="'dpo' or 'adadpo', not 'ipo'"):
-        one_file.train(*load_model(tiny), [], method="ipo")
+        one_file.train(*start, [pair], method="ipo")
+    with pytest.raises(ValueError, match="needs pairs"):
+        one_file.train(*start, [])
+    with pytest.raises(ValueError, match="at least one token"):
+        one_file.train(*start, [{**pair, "prompt": ""}])

@@ -20,6 +20,7 @@ TRAIN_KEYS = {
     "step", "loss", "learning_rate", "grad_norm", "num_tokens", "logps/chosen", "logps/rejected",
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins",
     "shift/chosen", "shift/rejected", "ada/rho", "ada/ceiling_share", "balance/ratio",
+    "ranking_accuracy",
 }  # fmt: skip
 
 

@@ -42,12 +42,12 @@ def problems(folder: Path = HERE) -> list[str]:
     """Return a line for each notebook that is missing, differs from its source, or has none."""
     wanted = built(folder)
     orphans = set(folder.glob("*.ipynb")) - set(wanted)
-    lines = [f"{path}: has no source in src/" for path in orphans]
+    lines = [f"{path} has no source in src/" for path in orphans]
     for path, text in wanted.items():
         if not path.is_file():
-            lines.append(f"{path}: missing")
+            lines.append(f"{path} is missing")
         elif path.read_text(encoding="utf-8") != text:
-            lines.append(f"{path}: differs from src/{path.stem}.py")
+            lines.append(f"{path} differs from src/{path.stem}.py")
     return sorted(lines)
 
 
@@ -61,7 +61,7 @@ def write(folder: Path = HERE, *, force: bool = False) -> None:
     """Write all notebooks; one that somebody ran is kept, unless `force` is set."""
     for path, text in built(folder).items():
         if path.is_file() and has_outputs(path) and not force:
-            print(f"{path}: kept, because it has outputs; add --force to replace it")
+            print(f"{path} was kept, because it has outputs; add --force to replace it")
         else:
             path.write_text(text, encoding="utf-8", newline="\n")
 

@@ -31,7 +31,7 @@ def race(arguments: Namespace) -> int:
         from adadpo_mini.cli.progress import race_progress
         from adadpo_mini.run import race
 
-        with race_progress(config.steps) as on_event:
+        with race_progress(config.steps, config.methods) as on_event:
             result = race(
                 data, out=arguments.out, on_event=on_event, note=say, **engine, **settings
             )
@@ -55,11 +55,11 @@ def resume(arguments: Namespace) -> int:
     with working(f"loading {arguments.out}"):
         from adadpo_mini.store.folder import RunFolder
 
-        steps = RunFolder.open(arguments.out).config().get("steps", 0)
+        config = RunFolder.open(arguments.out).config()
         from adadpo_mini.cli.progress import race_progress
         from adadpo_mini.run import resume
 
-        with race_progress(steps) as on_event:
+        with race_progress(config.get("steps", 0), config["methods"]) as on_event:
             result = resume(arguments.out, on_event=on_event, note=say)
     return _close(result, arguments)
 
@@ -67,7 +67,7 @@ def resume(arguments: Namespace) -> int:
 def _close(result: "RaceResult", arguments: Namespace) -> int:
     """Print the summary of a race; returns the exit code."""
     from adadpo_mini.cli.console import closing_table
-    from adadpo_mini.store.folder import to_json
+    from adadpo_mini.store.records import to_json
 
     summary = result.summary
     if summary["report"]:
@@ -94,7 +94,8 @@ def chat(arguments: Namespace) -> None:
         from adadpo_mini.cli.console import chat_once
         from adadpo_mini.models.generate import check_sampling
         from adadpo_mini.models.load import same_vocabulary
-        from adadpo_mini.store.folder import RunFolder, to_json
+        from adadpo_mini.store.folder import RunFolder
+        from adadpo_mini.store.records import to_json
         from adadpo_mini.tokens.templates import LINE, check_form
 
         folder = RunFolder.open(arguments.folder)
@@ -122,7 +123,7 @@ def _typed() -> Iterator[str]:
         raise InputError("standard input is closed, so nothing can be typed; give --prompt.")
 
     def lines() -> Iterator[str]:
-        print("Type a prompt; an empty line or Ctrl-D leaves.")
+        print("Type a prompt; an empty line or Ctrl-D quits.")
         while True:
             try:
                 line = input("> ")
@@ -144,7 +145,7 @@ def inspect(arguments: Namespace) -> None:
     with working(f"loading the models of {arguments.folder}"):
         from adadpo_mini.cli.inspect_pair import inspect_pair
         from adadpo_mini.cli.inspect_tables import print_inspection
-        from adadpo_mini.store.folder import to_json
+        from adadpo_mini.store.records import to_json
 
         found = inspect_pair(
             arguments.folder, arguments.pair, step=arguments.step, method=arguments.method
@@ -160,7 +161,7 @@ def doctor(arguments: Namespace) -> None:
     with working(f"reading {arguments.log}"):
         from adadpo_mini.doctor.diagnose import as_dict, diagnose_all, report
         from adadpo_mini.doctor.logs import read_log
-        from adadpo_mini.store.folder import to_json
+        from adadpo_mini.store.records import to_json
 
         log = read_log(arguments.log)
         found = diagnose_all(log.events, log.problem)

@@ -1,6 +1,8 @@
 """What the command line prints: the closing table, the table of losses, answers side by side."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -11,6 +13,7 @@ from adadpo_mini.cli.status import hide
 from adadpo_mini.methods.registry import METHODS
 from adadpo_mini.models.generate import stream_answers
 from adadpo_mini.store.summary import TITLES, closing_cells
+from adadpo_mini.types import Model, Tokenizer
 
 
 def closing_table(summary: dict, out: Path | None) -> None:
@@ -52,8 +55,27 @@ def losses_table() -> None:
     )
 
 
-def chat_once(models: dict, tokenizer, prompt: str, *, quiet: bool = False, **ask) -> dict:
-    """Stream one answer per model into a table; returns the final answers."""
+def chat_once(
+    models: Mapping[str, Model],
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    quiet: bool = False,
+    **ask: Any,
+) -> dict[str, str]:
+    """Show the answer of each model in a table: on a terminal as it grows, else when it is whole.
+
+    Args:
+        models: by name, in the order of the columns.
+        quiet: print nothing.
+        **ask: temperature, seed and form of the prompt, see `stream_answers`.
+
+    Returns:
+        The final answers, by model name.
+
+    Raises:
+        InputError: the prompt has no tokens, or another argument is out of range.
+    """
 
     def picture(answers: dict[str, str]) -> Table:
         table = Table(*answers, title=escape(prompt))
@@ -62,8 +84,13 @@ def chat_once(models: dict, tokenizer, prompt: str, *, quiet: bool = False, **as
 
     stream = stream_answers(models, tokenizer, prompt, **ask)
     answers = {name: "" for name in models}
+    console = Console(quiet=quiet)
     hide()
-    with Live(picture(answers), console=Console(quiet=quiet)) as live:
+    if not console.is_terminal:  # there Live leaves out the last line end
+        *_, answers = stream
+        console.print(picture(answers))
+        return answers
+    with Live(picture(answers), console=console) as live:
         for answers in stream:
             live.update(picture(answers))
     return answers

@@ -65,7 +65,7 @@ def _reason(error: OSError) -> str:
     """Return the sentence for a system error that no other code has explained."""
     if error.filename is None:
         return str(cannot_write(Path("standard output"), error))
-    return f"{error.filename}: cannot be used ({error.strerror}); give another path."
+    return f"{error.filename} cannot be used ({error.strerror}); give another path."
 
 
 def _check_streams() -> None:

@@ -9,7 +9,7 @@ all three take several lines.
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -26,6 +26,29 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, file: TextIO | None = None) -> None:
         """Print the help, or raise OSError; argparse ignores a full disk or a closed pipe."""
         print(self.format_help(), end="", file=file, flush=True)
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, or reject what is not known: of a command's flags only its own parser knows."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._guess(unknown[0])}")
+        return namespace, unknown
+
+    def _guess(self, word: str) -> str:
+        """Return the end of the sentence about an unknown argument: the flag it may stand for."""
+        if not word.startswith("-"):
+            return "."
+        # Without the dashes, which would make all short flags alike. A field of RaceConfig also
+        # counts as a name of its flag; a switch's field may be its opposite.
+        names = {flag.strip("-"): flag for flag in self._option_string_actions}
+        for action in self._option_string_actions.values():
+            if action.nargs != 0:
+                names.setdefault(action.dest.replace("_", "-"), action.option_strings[-1])
+        typed = word.partition("=")[0].strip("-").replace("_", "-")
+        guess = did_you_mean(typed, names)
+        return re.sub("'(.+)'", lambda found: repr(names[found[1]]), guess)
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""

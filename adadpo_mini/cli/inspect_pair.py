@@ -24,7 +24,7 @@ from adadpo_mini.measure import (
 )
 from adadpo_mini.measure.mass import well_formed_answers_to
 from adadpo_mini.measure.slow import STRANGE
-from adadpo_mini.methods import METHODS, BoundLoss
+from adadpo_mini.methods import EVERY_METHOD, METHODS, BoundLoss
 from adadpo_mini.models.load import context_length, same_vocabulary
 from adadpo_mini.pairs.load import Pair, Pairs, load_splits
 from adadpo_mini.store.folder import RunFolder
@@ -107,7 +107,7 @@ def _methods(config: RaceConfig, folder: RunFolder, method: str | None) -> Seque
         return (method,)
     guess = did_you_mean(method, config.methods)
     known = ", ".join(config.methods)
-    raise InputError(f"{folder.path}: has no method {method!r}; it has {known}{guess}")
+    raise InputError(f"{folder.path} has no method {method!r}; it has {known}{guess}")
 
 
 def _held_out(folder: RunFolder, config: RaceConfig) -> Pairs:
@@ -119,9 +119,9 @@ def _held_out(folder: RunFolder, config: RaceConfig) -> Pairs:
 
 
 def _loss(method: str, config: RaceConfig) -> BoundLoss:
-    """Return the loss that a method has on pairs; RLHF is looked at through DPO's."""
+    """Return the loss that a method is measured with on pairs."""
     knobs = {name: getattr(config, name) for name in KNOBS}
-    return METHODS[method if method in METHODS else "dpo"].bind(knobs)
+    return EVERY_METHOD[method].bind(knobs)
 
 
 def _side(text: str, views: Mapping[str, TokenView]) -> Side:

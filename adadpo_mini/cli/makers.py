@@ -18,7 +18,7 @@ def losses(arguments: Namespace) -> None:
     with working("loading the losses"):
         from adadpo_mini.methods.registry import METHODS, methods_table
         from adadpo_mini.paper.tables import write_between
-        from adadpo_mini.store.folder import to_json
+        from adadpo_mini.store.records import to_json
     if arguments.json:
         rows = {name: asdict(method) for name, method in METHODS.items()}
         print(to_json({name: {**row, "loss": name} for name, row in rows.items()}))
@@ -104,6 +104,10 @@ def table(arguments: Namespace) -> None:
 def report(arguments: Namespace) -> None:
     """Write the HTML file of a run folder or of a sweep's results."""
     source, out = arguments.source, arguments.out
+    if not source.exists():
+        raise InputError(
+            f"{source}: no such file or folder; give a run folder or the CSV file of a sweep."
+        )
     with working(f"drawing {source}"):
         if source.is_dir():
             from adadpo_mini.paper.run_report import write_run_report

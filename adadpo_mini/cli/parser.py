@@ -11,6 +11,7 @@ from adadpo_mini.cli.flags import Parser, add_settings, path
 from adadpo_mini.config import ENGINES, OWN
 
 Add = Callable[..., argparse.ArgumentParser]
+STEP_HELP = "use the snapshots of this step (default: the end of training)"
 
 
 def build_parser() -> Parser:
@@ -95,10 +96,13 @@ def _add_readers(command: Add) -> None:
         'chat runs/swap --prompt "How do I stir the vegan pasta?"',
     )  # fmt: skip
     chat.add_argument("folder", type=path, help="a run folder, written by `race --out`")
-    chat.add_argument("--step", type=int, help="use the snapshots of this step (default: the end)")
+    chat.add_argument("--step", type=int, help=STEP_HELP)
     chat.add_argument("--prompt", help="ask this one question and exit (default: keep asking)")
-    chat.add_argument("--temperature", type=float, default=0.7, help="(default: 0.7)")
-    chat.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    chat.add_argument(
+        "--temperature", type=float, default=0.7,
+        help="how random the answers are; 0 takes the most likely token (default: 0.7)",
+    )  # fmt: skip
+    chat.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     _add_json(chat, "the answers")
 
     inspect = command(
@@ -107,7 +111,7 @@ def _add_readers(command: Add) -> None:
     )  # fmt: skip
     inspect.add_argument("folder", type=path, help="a run folder, written by `race --out`")
     inspect.add_argument("--pair", type=int, default=1, help="which held-out pair (default: 1)")
-    inspect.add_argument("--step", type=int, help="use the snapshots of this step (default: end)")
+    inspect.add_argument("--step", type=int, help=STEP_HELP)
     inspect.add_argument("--method", help="show this method alone (default: all of the run)")
     _add_json(inspect, "the numbers")
 
@@ -159,17 +163,19 @@ def _add_makers(command: Add) -> None:
     )
     data.add_argument("action", choices=["build"])
     _add_place(data, "toy-data", "the installed sets")
-    data.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    data.add_argument("--seed", type=int, default=0, help="seed of the pairs (default: 0)")
 
     pretrain = command(
         "pretrain", makers.pretrain, "train the toy base model (takes minutes)",
         "pretrain --steps 100 --out toy-gpt2",
     )  # fmt: skip
     _add_place(pretrain, "toy-gpt2", "the installed toy model")
-    pretrain.add_argument("--steps", type=int, default=800, help="(default: 800)")
-    pretrain.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    pretrain.add_argument("--steps", type=int, default=800, help="training steps (default: 800)")
+    pretrain.add_argument(
+        "--seed", type=int, default=0, help="seed of the weights and the texts (default: 0)"
+    )
     cores = os.cpu_count() or 1
-    pretrain.add_argument("--threads", type=int, default=cores, help=f"(default: {cores}, all)")
+    pretrain.add_argument("--threads", type=int, default=cores, help="CPU threads (default: all)")
 
 
 def _add_pages(command: Add) -> None:

@@ -114,7 +114,7 @@ def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 @contextmanager
-def race_progress(steps: int) -> Iterator[Callable[[str, Event], None]]:
+def race_progress(steps: int, methods: Sequence[str]) -> Iterator[Callable[[str, Event], None]]:
     """Show the progress of a race: of each method the name and the latest Δchosen.
 
     Yields the race's `on_event`.
@@ -127,7 +127,7 @@ def race_progress(steps: int) -> Iterator[Callable[[str, Event], None]]:
             if "eval_shift/chosen" in event:
                 latest[method] = event["eval_shift/chosen"]
             at[method] = event["step"]
-            if len({*at.values()}) == 1:  # not while some methods are still to report this step
+            if len(at) == len(methods) and len({*at.values()}) == 1:  # all have reported this step
                 show(event["step"], details_of(latest))
 
         yield on_event

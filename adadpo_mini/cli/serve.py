@@ -82,7 +82,7 @@ def _dashboard() -> str:
     if (clone / "app" / "serving.py").is_file():
         sys.path.insert(0, str(clone))
         return "app"
-    raise InputError("this installation has no dashboard; install it with pip install adadpo-mini.")
+    raise InputError("this installation has no dashboard; install the wheel again.")
 
 
 def lessons(arguments: Namespace) -> int:
@@ -142,7 +142,7 @@ def _lessons() -> list[Path]:
         found = sorted(path for path in folder.glob("*") if path.suffix in PAGES)
         if found:
             return found
-    raise InputError("this installation has no lessons; install it with pip install adadpo-mini.")
+    raise InputError("this installation has no lessons; install the wheel again.")
 
 
 def _open(notebook: Path) -> int:

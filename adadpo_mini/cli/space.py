@@ -81,7 +81,7 @@ def write_space(folder: Path) -> None:
     """
     folder = user_path(folder)
     if folder.is_dir() and (other := {path.name for path in folder.iterdir()} - {*FILES}):
-        raise InputError(f"{folder}: contains {min(other)}, not only a Space; give another folder.")
+        raise InputError(f"{folder} contains {min(other)}, not only a Space; give another folder.")
     project = tomllib.loads((CLONE / "pyproject.toml").read_text(encoding="utf-8"))
     pins = pinned((CLONE / "constraints.txt").read_text(encoding="utf-8"))
     needed = [_name(line) for line in project["project"]["dependencies"]]

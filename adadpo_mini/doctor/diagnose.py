@@ -1,4 +1,4 @@
-"""The doctor: every rule over the events of a run, and the findings in plain words."""
+"""Run every rule on the events of a run; report the findings in plain words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,12 @@ from textwrap import fill
 from adadpo_mini.doctor.rules import RULES, Diagnosis
 from adadpo_mini.event import Event
 
-NOTHING = "nothing to report. (Rules are skipped if their numbers are not in the log.)"
+NOTHING = "nothing to report; a rule is skipped if its numbers are not in the log."
+"""The text for a run without findings."""
 
 
 def diagnose(events: Sequence[Event], *, diverged: bool = False) -> list[Diagnosis]:
-    """The diagnoses of one method's run, the gravest first; empty if it is healthy.
+    """Return the diagnoses of one method's run, the most serious first; empty if it is healthy.
 
     Args:
         events: a race's events, or rows of a TRL log, in any order. A key may be absent, None or
@@ -38,7 +39,7 @@ def diagnose(events: Sequence[Event], *, diverged: bool = False) -> list[Diagnos
 def diagnose_all(
     events: Mapping[str, Sequence[Event]], problem: str | None = None
 ) -> dict[str, list[Diagnosis]]:
-    """`diagnose` for every method of a log or a race.
+    """Return what `diagnose` finds, for every method of a log or a race.
 
     Args:
         events: by method, as in `logs.Log.events` and `RaceResult.events`.
@@ -49,7 +50,7 @@ def diagnose_all(
 
 
 def report(found: Mapping[str, Sequence[Diagnosis]]) -> str:
-    """The diagnoses by method, in words for a terminal."""
+    """Return the diagnoses by method, in words for a terminal."""
     blocks = []
     for method, diagnoses in found.items():
         if not diagnoses:
@@ -65,5 +66,5 @@ def report(found: Mapping[str, Sequence[Diagnosis]]) -> str:
 
 
 def as_dict(found: Mapping[str, Sequence[Diagnosis]]) -> dict[str, list[dict[str, str]]]:
-    """The diagnoses by method, each as {"name", "what", "evidence", "advice"}, ready for JSON."""
+    """Return the diagnoses by method, each as a dict of texts: name, what, evidence, advice."""
     return {method: [asdict(diagnosis) for diagnosis in each] for method, each in found.items()}

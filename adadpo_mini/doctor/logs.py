@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adadpo_mini.errors import InputError
+from adadpo_mini.errors import InputError, shown
 from adadpo_mini.event import Event
 from adadpo_mini.pairs.readers import check_is_file, not_read
-from adadpo_mini.pairs.rows import shown
 from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.system.files import user_path
 
@@ -65,13 +64,13 @@ def _read_folder(path: Path) -> Log:
         return _log_of(path, {_name(logs[0]): logs[0]})
     if not (path / "config.json").exists():
         raise InputError(
-            f"{path}: has no log; give a run folder, a metrics.jsonl or a TRL trainer_state.json."
+            f"{path} has no log; give a run folder, a metrics.jsonl or a TRL trainer_state.json."
         )
     run = RunFolder(path)
     files = {method: run.metrics(method) for method in run.config()["methods"]}
     files = {method: file for method, file in files.items() if file.exists()}
     if not files:
-        raise InputError(f"{path}: has no metrics.jsonl yet; try again once the race has begun.")
+        raise InputError(f"{path} has no metrics.jsonl yet; try again once the race has begun.")
     problem = (run.summary() or {}).get("problem")
     if not isinstance(problem, str | None):
         raise InputError(f"{path / 'summary.json'}: its problem is not text; delete the file.")
@@ -85,7 +84,7 @@ def _log_of(path: Path, files: Mapping[str, Path], problem: str | None = None) -
 
 
 def _global_step(state: Path) -> int:
-    """A sort key: the latest checkpoint comes first."""
+    """Return a sort key that puts the latest checkpoint first."""
     number = state.parent.name.rpartition("-")[2]
     return -int(number) if number.isdecimal() else 0
 
@@ -123,7 +122,7 @@ def _parse(file: Path, text: str, first_line: int = 1) -> dict:
 
 
 def _read_events(file: Path, notes: list[str]) -> list[Event]:
-    """The events of one file in the order of the steps; rows of the same step are merged.
+    """Return the events of one file in the order of the steps; merge rows of the same step.
 
     Args:
         notes: gets a sentence if an incomplete last line is left out.
@@ -133,7 +132,7 @@ def _read_events(file: Path, notes: list[str]) -> list[Event]:
     if file.suffix == ".json":
         history = _parse(file, _text(file, content)).get("log_history")
         if not isinstance(history, list):
-            raise InputError(f"{file}: has no log_history; give a TRL trainer_state.json.")
+            raise InputError(f"{file} has no log_history; give a TRL trainer_state.json.")
         rows = [(f"{file}, entry {i} of log_history", row) for i, row in enumerate(history, 1)]
     else:
         whole = _without_torn_end(content)
@@ -142,13 +141,13 @@ def _read_events(file: Path, notes: list[str]) -> list[Event]:
         lines = enumerate(_text(file, whole).split("\n"), 1)
         rows = [(f"{file}, line {i}", _parse(file, line, i)) for i, line in lines if line.strip()]
     if not rows:
-        raise InputError(f"{file}: has no events; try again once the run has begun.")
+        raise InputError(f"{file} has no events; try again once the run has begun.")
     return _merged(rows)
 
 
 def _without_torn_end(content: bytes) -> bytes:
-    """A log without the zero bytes that a power cut leaves at its end, and without an incomplete
-    last line; a log that consists of such a line alone is unchanged."""
+    """Return a log without the zero bytes that a power cut leaves at its end, and without an
+    incomplete last line; a log that consists of such a line alone is unchanged."""
     whole = content.rstrip(b"\0")
     before, _, last = whole.rpartition(b"\n")
     if before.strip() and last.strip():
@@ -164,7 +163,7 @@ def _merged(rows: Iterable[tuple[str, object]]) -> list[Event]:
     for where, row in rows:
         step = row.get("step") if isinstance(row, dict) else None
         if step is None:
-            raise InputError(f"{where}: has no step, so this is not the log of a training run.")
+            raise InputError(f"{where} has no step, so this is not the log of a training run.")
         if not is_finite(step) or step != int(step) or not 0 <= step < LAST:
             raise InputError(
                 f"{where}: its step must be a whole number from 0 up, not {shown(step)}; fix it."
@@ -176,7 +175,9 @@ def _merged(rows: Iterable[tuple[str, object]]) -> list[Event]:
 
 
 def _number(value: object) -> float | None:
-    """A number unchanged, NaN for JSON's null, and None for anything else (no rule reads it)."""
+    """Return a number unchanged, NaN for JSON's null, and None for anything else.
+
+    No rule reads None."""
     if value is None:
         return math.nan
     if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -187,7 +188,7 @@ def _number(value: object) -> float | None:
 
 
 def is_finite(value: object) -> bool:
-    """Whether this is a finite number that fits into a float."""
+    """Return whether this is a finite number that fits into a float."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) < LAST

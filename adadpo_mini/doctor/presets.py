@@ -28,7 +28,9 @@ class Preset:
     expect: Mapping[str, tuple[str, ...]]
 
 
-def _preset(name: str, question: str, expect: dict[str, tuple[str, ...]], **settings) -> Preset:
+def _preset(
+    name: str, question: str, expect: dict[str, tuple[str, ...]], **settings: object
+) -> Preset:
     small = {"methods": tuple(expect), "batch_size": 8, "eval_pairs": 16, "seed": 0}
     return Preset(name, {**small, **settings}, question, expect)
 

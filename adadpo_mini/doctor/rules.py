@@ -47,7 +47,7 @@ class Diagnosis:
 
 
 def nothing_moved(events: Sequence[Event]) -> Diagnosis | None:
-    """The loss is still at ln 2 and no margin has grown."""
+    """Return a diagnosis if the loss is still at ln 2 and no margin has grown."""
     loss = series(events, "eval_loss", "loss", least=FEWEST_ROWS)
     margins = series(events, "eval_rewards/margins", "rewards/margins", least=FEWEST_ROWS)
     if not loss or not margins or loss[-1][0] < FEW_UPDATES:
@@ -74,7 +74,7 @@ def nothing_moved(events: Sequence[Event]) -> Diagnosis | None:
 
 
 def both_sink(events: Sequence[Event]) -> Diagnosis | None:
-    """Chosen and rejected have both become less likely."""
+    """Return a diagnosis if chosen and rejected have both become less likely."""
     shifts = find_shifts(events)
     if shifts is None or max(shifts.chosen[-1], shifts.rejected[-1]) > -shifts.threshold(SINK):
         return None
@@ -88,7 +88,7 @@ def both_sink(events: Sequence[Event]) -> Diagnosis | None:
 
 
 def saturated(events: Sequence[Event]) -> Diagnosis | None:
-    """Loss and gradient are almost zero, because every pair is learned."""
+    """Return a diagnosis if loss and gradient are almost zero, because every pair is learned."""
     names = ("loss", "grad_norm", "rewards/margins")
     loss, grads, margins = (series(events, name, least=FEWEST_ROWS) for name in names)
     if not loss or not grads or not margins:
@@ -110,7 +110,7 @@ def saturated(events: Sequence[Event]) -> Diagnosis | None:
 
 
 def chosen_rises(events: Sequence[Event]) -> Diagnosis | None:
-    """Chosen and rejected have both become more likely."""
+    """Return a diagnosis if chosen and rejected have both become more likely."""
     shifts = find_shifts(events)
     if shifts is None or min(shifts.chosen[-1], shifts.rejected[-1]) < shifts.threshold(RISE):
         return None
@@ -128,7 +128,7 @@ LENGTHS = ("eval_length", "eval_completions/mean_length", "completions/mean_leng
 
 
 def length_drift(events: Sequence[Event]) -> Diagnosis | None:
-    """Sampled answers have become much longer or shorter."""
+    """Return a diagnosis if sampled answers have become much longer or shorter."""
     lengths = series(events, *LENGTHS, least=FEWEST_ROWS)
     if not lengths or lengths[0][1] <= 0:
         return None
@@ -149,7 +149,7 @@ def length_drift(events: Sequence[Event]) -> Diagnosis | None:
 
 
 def mass_leaves(events: Sequence[Event]) -> Diagnosis | None:
-    """Probability has moved to text outside the toy world."""
+    """Return a diagnosis if probability has moved to text outside the toy world."""
     mass = series(events, "mass/else", least=2)
     if not mass or mass[-1][1] - mass[0][1] < LEAK:
         return None
@@ -166,13 +166,16 @@ def mass_leaves(events: Sequence[Event]) -> Diagnosis | None:
 
 
 def learning_rate_too_high(events: Sequence[Event]) -> Diagnosis | None:
-    """A number is not finite, loss or gradient leapt, or the chosen fell within a few updates."""
+    """Return a diagnosis if loss or gradient jumped, or the chosen fell within a few updates.
+
+    A number that is not finite counts too.
+    """
     signs = _not_finite(events)
     shifts = find_shifts(events)
-    # Some losses leap by design (DPOP's penalty); then the chosen is no worse than before.
+    # Some losses jump by design (DPOP's penalty); then the chosen is no worse than before.
     if shifts is None or shifts.chosen[-1] < 0:
-        signs += _leap("loss", series(events, "loss"), SPIKE, at_least=math.log(2))
-        signs += _leap("gradient norm", series(events, "grad_norm"), STEEP)
+        signs += _jump("loss", series(events, "loss"), SPIKE, at_least=math.log(2))
+        signs += _jump("gradient norm", series(events, "grad_norm"), STEEP)
     if shifts is not None:
         bound = max(PLUNGE, shifts.scale)
         early = [
@@ -192,10 +195,10 @@ def learning_rate_too_high(events: Sequence[Event]) -> Diagnosis | None:
 
 
 def _not_finite(events: Sequence[Event]) -> list[str]:
-    """Losses and gradient norms that are not finite, in words.
+    """Return in words which losses and gradient norms are not finite.
 
-    Gradient norms count if it is the last one, or two of them: fp16 training finds its loss scale
-    by overflowing, so a single one means nothing.
+    A gradient norm that is not finite counts only if it is the last one, or if there are two: fp16
+    training finds its loss scale by overflowing, so a single one means nothing.
     """
     signs = []
     for name in ("loss", "eval_loss", "grad_norm"):
@@ -206,8 +209,8 @@ def _not_finite(events: Sequence[Event]) -> list[str]:
     return signs
 
 
-def _leap(what: str, rows: Series, factor: float, at_least: float = 0.0) -> list[str]:
-    """Whether the largest value is more than `factor` times the first, in words.
+def _jump(what: str, rows: Series, factor: float, at_least: float = 0.0) -> list[str]:
+    """Return in words whether the largest value is more than `factor` times the first.
 
     A loss that does not start at ln 2, such as RLHF's, may start near 0; `at_least` replaces a
     smaller first value.
@@ -216,12 +219,12 @@ def _leap(what: str, rows: Series, factor: float, at_least: float = 0.0) -> list
         return []
     first = rows[0][1]
     step, top = max(rows, key=lambda row: row[1])
-    leapt = top > factor * max(first, at_least) > 0
-    return [f"the {what} went from {first:.3g} to {top:.3g} at step {step}"] if leapt else []
+    jumped = top > factor * max(first, at_least) > 0
+    return [f"the {what} went from {first:.3g} to {top:.3g} at step {step}"] if jumped else []
 
 
 def all_at_ceiling(events: Sequence[Event]) -> Diagnosis | None:
-    """Almost every pair's ρ is at its ceiling."""
+    """Return a diagnosis if almost every pair's ρ is at its ceiling."""
     shares = series(events, "eval_ada/ceiling_share", "ada/ceiling_share", least=FEWEST_ROWS)
     rho = series(events, "eval_ada/rho", "ada/rho")
     if not shares or not rho:
@@ -255,4 +258,4 @@ RULES: dict[str, Rule] = {
         all_at_ceiling,
     )
 }
-"""The rules by name, the gravest first; diagnoses are shown in this order."""
+"""The rules by name, the most serious first; diagnoses are shown in this order."""

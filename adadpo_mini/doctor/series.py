@@ -15,7 +15,7 @@ BATCH_NOISE = 0.1  # of the same: other pairs differ by 3 % even in the toy, whe
 
 
 def series(events: Sequence[Event], *names: str, least: int = 1) -> Series:
-    """The first of these names with at least so many finite numbers in the log; else empty.
+    """Return the rows of the first name that has at least so many finite numbers; else none.
 
     >>> log = [{"step": 0, "loss": 0.7}, {"step": 1, "loss": None}, {"step": 2, "loss": 0.6}]
     >>> series(log, "eval_loss", "loss"), series(log, "loss", least=3)
@@ -29,17 +29,17 @@ def series(events: Sequence[Event], *names: str, least: int = 1) -> Series:
 
 
 def last_quarter(rows: Series) -> Series:
-    """The last quarter of the rows, at least two."""
+    """Return the last quarter of the rows, at least two."""
     return rows[-max(2, len(rows) // 4) :]
 
 
 def mean(rows: Series) -> float:
-    """The mean of the values."""
+    """Return the mean of the values."""
     return sum(value for _, value in rows) / len(rows)
 
 
 def signed(nats: float) -> str:
-    """A number with one decimal and a sign, for a sentence."""
+    """Return a number with one decimal and a sign, for a sentence."""
     return f"{nats:+.1f}".replace("-", "−")
 
 
@@ -62,7 +62,10 @@ class Shifts:
     noise: float
 
     def threshold(self, nats: float) -> float:
-        """The nats from which a change counts: the given ones, but more than noise or a trifle."""
+        """Return the smallest change that counts, in nats.
+
+        It is `nats`, or more where noise or scale is larger.
+        """
         return max(nats, SHARE * self.scale, self.noise)
 
     @property
@@ -73,7 +76,7 @@ class Shifts:
 
 
 def find_shifts(events: Sequence[Event]) -> Shifts | None:
-    """How far chosen and rejected have moved, from the best numbers in the log; None without any.
+    """Return how far chosen and rejected have moved, from the best numbers in the log, or None.
 
     Best first: held-out pairs against the reference, held-out pairs since they were first measured,
     training pairs against the reference, training pairs since the first row. The last compares
@@ -113,7 +116,7 @@ def find_shifts(events: Sequence[Event]) -> Shifts | None:
 def _confirmed_moves(
     events: Sequence[Event], side: str, steps: Sequence[int], moves: Sequence[float]
 ) -> tuple[float, ...]:
-    """The moves, with 0 where the raw reward has the opposite sign."""
+    """Return the moves, with 0 where the raw reward has the opposite sign."""
     rewards = dict(series(events, f"rewards/{side}"))
     rows = zip(steps, moves, strict=True)
     return tuple(0.0 if rewards.get(step, 0.0) * move < 0 else move for step, move in rows)

@@ -101,6 +101,7 @@ def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
         logps/chosen, logps/rejected: log π_θ summed over the completion, nats.
         rewards/chosen, rewards/rejected: the raw implicit rewards β·u.
         rewards/margins: their difference. rewards/accuracies: share of pairs with u_w > u_l.
+        ranking_accuracy: share of pairs with log π_θ(y_w|x) > log π_θ(y_l|x), without a reference.
         shift/chosen, shift/rejected: u, the change against the reference, nats per completion.
         ada/rho: β_w/β_l as used, after floor and ceiling. ada/ceiling_share: share of pairs for
             which it equals the ceiling.
@@ -121,6 +122,7 @@ def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
         "rewards/rejected": loss.rejected_rewards,
         "rewards/accuracies": (result.chosen_shift > result.rejected_shift).float(),
         "rewards/margins": loss.chosen_rewards - loss.rejected_rewards,
+        "ranking_accuracy": (result.chosen_logps > result.rejected_logps).float(),
         "shift/chosen": result.chosen_shift,
         "shift/rejected": result.rejected_shift,
         "ada/rho": ratio,

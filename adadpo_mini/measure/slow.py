@@ -76,8 +76,7 @@ class SlowMeasurements:
 
         Args:
             loss: the loss of its method.
-            untrained: the policy is still the start that all methods share, so one measurement
-                serves them all.
+            untrained: the policy is still the shared start, so one measurement serves all methods.
 
         Returns:
             eval_kl: KL(π_θ‖π_ref), nats per completion, estimated by `kl.sampled_kl`.

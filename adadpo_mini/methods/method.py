@@ -29,6 +29,8 @@ class Method:
         fixed: knobs that define this method and override the race's settings.
         needs_reference: whether the gradient depends on the reference's log-probs. If not, the loss
             uses them only for the rewards that it reports.
+        trained_by: what trains it, a key of `lockstep.TRAINERS`.
+        only_plain: whether it needs whole fp32 weights on the CPU.
         colour: the same in every figure. DPO, AdaDPO and the fixed ratio have colours of Okabe and
             Ito's palette, which suits all common kinds of colour vision, the blue a little lighter
             for dark pages; the others have hues of medium lightness.
@@ -41,6 +43,8 @@ class Method:
     balanced: str = ""
     fixed: Mapping[str, object] = field(default_factory=dict)
     needs_reference: bool = True
+    trained_by: str = "pairs"
+    only_plain: bool = False
     colour: str = "#8C8C8C"
 
     @property

@@ -60,7 +60,7 @@ def ada_ipo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """IPO with both sides pushing equally hard on x = exp(u).
+    """IPO with both sides pushing equally hard on x = exp(u/|y|).
 
         ρ = exp(u_w/|y_w| − u_l/|y_l|)
         L = (r·u_w − u_l − 1/(2β))²,   r = sg[min(k·ρ, C)]

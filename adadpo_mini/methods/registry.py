@@ -43,10 +43,23 @@ METHODS: dict[str, Method] = {
     **reference_based.METHODS,
     **reference_free.METHODS,
 }
-RLHF = "rlhf"
-"""The method that DPO replaced. It has no loss on pairs; see `rlhf/`."""
+"""The losses on pairs."""
 
-ALL_METHODS = (*METHODS, RLHF)
+RLHF = "rlhf"
+EVERY_METHOD: dict[str, Method] = {
+    **METHODS,
+    # It has no loss on pairs to minimise. DPO's, with the same optimum, measures it on them.
+    RLHF: Method(
+        "RLHF",
+        dpo_loss,
+        "−E[r(x, y) − β·(log π_θ(y|x) − log π_ref(y|x))], y sampled from π_θ",
+        "arXiv:2203.02155",
+        trained_by="rlhf",
+        only_plain=True,
+        colour="#9A8F5A",
+    ),
+}
+ALL_METHODS = tuple(EVERY_METHOD)
 
 
 def methods_table() -> str:

@@ -32,14 +32,14 @@ def check_model_files(folder: Path) -> None:
     files = {path.name: path for path in folder.iterdir()}
     for path in files.values():
         if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(LFS):
-            raise InputError(f"{path}: is only a git-lfs pointer; download the file: git lfs pull.")
+            raise InputError(f"{path} is only a git-lfs pointer; download the file: git lfs pull.")
     if "adapter_config.json" in files:
         raise InputError(
-            f"{folder}: contains an adapter, not a whole model; merge it into its base model with "
+            f"{folder} contains an adapter, not a whole model; merge it into its base model with "
             "peft's merge_and_unload, and use the folder where you save the result."
         )
     if "config.json" not in files:
-        raise InputError(f"{folder}: has no config.json; use the folder of a saved model.")
+        raise InputError(f"{folder} has no config.json; use the folder of a saved model.")
     found = {name: _read_object(files[name]) for name in JSON_FILES if name in files}
     labels = found["config.json"].get("num_labels", 2)
     if not isinstance(labels, int) or labels > LABELS:  # transformers makes a name for each
@@ -51,12 +51,12 @@ def _check_file_names(folder: Path, names: Collection[str]) -> None:
     if not {*names} & {*WEIGHTS}:
         if pickled := [name for name in names if name.endswith(PICKLES)]:
             raise InputError(
-                f"{folder}: has only pickled weights ({min(pickled)}), which are unsafe to load; "
+                f"{folder} has only pickled weights ({min(pickled)}), which are unsafe to load; "
                 "save them as safetensors."
             )
-        raise InputError(f"{folder}: has no weights (model.safetensors); save them there too.")
+        raise InputError(f"{folder} has no weights (model.safetensors); save them there too.")
     if not {*names} & {*TOKENIZERS}:
-        raise InputError(f"{folder}: has no tokenizer (tokenizer.json); save it there too.")
+        raise InputError(f"{folder} has no tokenizer (tokenizer.json); save it there too.")
 
 
 def _read_object(file: Path) -> dict:
@@ -66,7 +66,7 @@ def _read_object(file: Path) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise not_read(str(file), error) from error
     if not isinstance(value, dict):
-        raise InputError(f"{file}: must be a JSON object, not {shown(value)}; save it again.")
+        raise InputError(f"{file} must be a JSON object, not {shown(value)}; save it again.")
     return value
 
 

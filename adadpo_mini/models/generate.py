@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from adadpo_mini.errors import InputError
+from adadpo_mini.errors import InputError, shown
 from adadpo_mini.models.load import context_length
-from adadpo_mini.pairs.rows import shown
 from adadpo_mini.tokens.templates import LINE, encode_prompts, typed_prompt
 from adadpo_mini.types import Model, Tokenizer
 

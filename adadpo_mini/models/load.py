@@ -40,7 +40,7 @@ def load_model(
 ) -> tuple[Model, Tokenizer]:
     """Load a causal language model, with dropout off, and its tokenizer.
 
-    The model is searched for on this machine first (the bundled toy, a folder, the hub's cache) and
+    The model is looked up on this machine first (the bundled toy, a folder, the hub's cache) and
     then, unless HF_HUB_OFFLINE is set, on the hub. Only safetensors weights are read, and code that
     comes with a model is never run.
 
@@ -82,7 +82,7 @@ def _find(name: object) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         return source
     if os.path.exists(path):  # noqa: PTH110
-        raise InputError(f"{source}: is not a folder; use the folder of a saved model.")
+        raise InputError(f"{source} is not a folder; use the folder of a saved model.")
     if source.startswith((".", "/")) or source.count("/") > 1:
         raise InputError(f"{source}: no such folder; use the folder of a saved model.")
     if not HUB_NAME.fullmatch(source) or ".." in source or "--" in source:
@@ -98,7 +98,7 @@ def _load_folder(source: str, device: str, dtype: str) -> tuple[Model, Tokenizer
     try:
         return _load(source, device, dtype, offline=True)
     except OSError as error:
-        reason = f"{source}: cannot be loaded ({reason_of(error)}); {SAVE_AGAIN}."
+        reason = f"{source} cannot be loaded ({reason_of(error)}); {SAVE_AGAIN}."
         raise InputError(reason) from error
 
 

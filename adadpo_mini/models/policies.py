@@ -45,7 +45,7 @@ def _with_adapter(reference: Model, rank: int, seed: int) -> Model:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise InputError("LoRA needs peft: pip install 'adadpo-mini[lora]'.") from error
+        raise InputError("LoRA needs peft: pip install peft.") from error
     # Copy the modules but share the tensors: each policy gets its own adapter around the weights of
     # the reference.
     shared = {id(t): t for t in (*reference.parameters(), *reference.buffers())}

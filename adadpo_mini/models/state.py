@@ -74,7 +74,7 @@ class TrainingState:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{file}: is damaged ({error}); delete it to restart the run at step 0."
+                f"{file} is damaged ({error}); delete it to restart the run at step 0."
             ) from error
         return cls(tensors, numbers)
 

@@ -65,11 +65,9 @@ def dialogue_of(prompt: str) -> list[Message]:
             turns.append(Message(role=role, content=said.strip()))
     if head or len(turns) < 2 or turns[0]["role"] != "user" or rest[-2] != "Assistant":
         return []
-    if turns[-1] != Message(
-        role="assistant", content=""
-    ):  # the prompt contains the beginning of the answer
-        return []
-    return turns[:-1]
+    *asked, last = turns
+    begins_the_answer = last != Message(role="assistant", content="")
+    return [] if begins_the_answer else asked
 
 
 def answer_text(prompt: str, answer: str) -> str:
@@ -81,8 +79,5 @@ def answer_text(prompt: str, answer: str) -> str:
     >>> answer_text("\n\nHuman: Why?\n\nAssistant:", " Because."), answer_text("Why?", " So.")
     ('Because.', ' So.')
     """
-    return (
-        answer.removeprefix(" ")
-        if prompt.endswith("Assistant:") and dialogue_of(prompt)
-        else answer
-    )
+    in_dialogue = prompt.endswith("Assistant:") and dialogue_of(prompt)
+    return answer.removeprefix(" ") if in_dialogue else answer

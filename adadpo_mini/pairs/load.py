@@ -174,7 +174,7 @@ def _load(
 
 
 def _no_split(name: str, split: object, splits: Iterable[str]) -> InputError:
-    return InputError(f"{name}: has no split {shown(split)}; its splits are {', '.join(splits)}.")
+    return InputError(f"{name} has no split {shown(split)}; its splits are {', '.join(splits)}.")
 
 
 def _collect(
@@ -204,7 +204,7 @@ def _collect(
         kept = PairsOnDisk(table.select([n - 1 for n in numbers]), lambda row: read_row(name, row))
     report = screen.report(note)
     if not report.rows:
-        raise InputError(f"{name}: has no pairs; give at least one row with chosen and rejected.")
+        raise InputError(f"{name} has no pairs; give at least one row with chosen and rejected.")
     places = Places(place, numbers)
     return Pairs(kept, tuple(places) if is_all else places, report)
 

@@ -1,7 +1,7 @@
 """Pairs that are too large for memory: a memory-mapped `datasets.Dataset`, read on access.
 
 Writing the file is left to pyarrow: for 100,000 pairs `Dataset.from_generator` needs 1.9 s of CPU
-time instead of 0.7 s, and it replaces the error that names a bad line by one of its own.
+time instead of 0.7 s, and replaces our error, which names the bad line, with its own.
 """
 
 import json

@@ -57,7 +57,7 @@ def read_file(path: Path) -> tuple[str, Numbered]:
 
 
 def check_is_file(path: Path, wanted: str, what: str = "file") -> None:
-    """Raise an InputError unless the path is a regular file, which can be read to an end.
+    """Raise an InputError unless the path is a regular file, which has an end.
 
     Args:
         wanted: what to give instead, in words.
@@ -72,9 +72,9 @@ def check_is_file(path: Path, wanted: str, what: str = "file") -> None:
         why = "" if usual else f" ({error.strerror})"
         raise InputError(f"{path}: there is no such {what}{why}; give {wanted}.") from error
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a folder; give {wanted}.")
+        raise InputError(f"{path} is a folder; give {wanted}.")
     if not stat.S_ISREG(mode):  # a device or a pipe might never end
-        raise InputError(f"{path}: is not a regular file; give {wanted}.")
+        raise InputError(f"{path} is not a regular file; give {wanted}.")
 
 
 def not_read(where: str, error: Exception) -> InputError:
@@ -82,9 +82,9 @@ def not_read(where: str, error: Exception) -> InputError:
     if isinstance(error, UnicodeDecodeError):
         return InputError(f"{where}: not UTF-8 text ({error.reason}); save it as UTF-8.")
     if reason := getattr(error, "strerror", None):
-        return InputError(f"{where}: cannot be read ({reason}); give a file that can be.")
+        return InputError(f"{where} cannot be read ({reason}); give a file that can be.")
     reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-    return InputError(f"{where}: cannot be read ({reason}); it is damaged, save it again.")
+    return InputError(f"{where} cannot be read ({reason}); it is damaged, save it again.")
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def _csv_rows(path: Path) -> Numbered:
                 if None in row or cells < len(rows.fieldnames):
                     cells += len(row.get(None, ()))
                     raise InputError(
-                        f"{path}, row {number}: has {cells} cells, but the header has "
+                        f"{path}, row {number} has {cells} cells, but the header has "
                         f"{len(rows.fieldnames)}; quote text that contains a {mark!r} or a line "
                         "break."
                     )
@@ -258,6 +258,6 @@ def check_columns(name: object, columns: Collection[str]) -> None:
     for column in FIELDS[1:]:
         if column not in columns:
             raise InputError(
-                f"{name}: has no column {column!r}; its columns are "
+                f"{name} has no column {column!r}; its columns are "
                 f"{', '.join(map(str, columns)) or 'none'}; rename one, or add it."
             )

@@ -20,7 +20,7 @@ from adadpo_mini.paper.verdict import LC, OF_PAIRS, Verdict, by_data_set, verdic
 
 
 def ceiling_two_is_best(rows: Sequence[Row], experiment: str = "ceiling") -> Verdict:
-    """LC win rate at C = 2 against the best other ceiling of the data set.
+    """Return the verdict on LC win rate at C = 2 against the best other ceiling of the data set.
 
     The rival is chosen on the other seeds, and the interval is widened for that.
     """
@@ -35,7 +35,7 @@ def ceiling_two_is_best(rows: Sequence[Row], experiment: str = "ceiling") -> Ver
 
 
 def high_ceiling_is_worse(rows: Sequence[Row], experiment: str = "ceiling") -> Verdict:
-    """Mean LC win rate over the ceilings from 5 up, minus that at C = 2."""
+    """Return the verdict on the mean LC win rate at ceilings from 5 up, minus that at C = 2."""
     units, runs = [], 0
     for place, choices in _ceilings(rows, experiment).items():
         high = [lc for ceiling, lc in choices.items() if ceiling >= 5]
@@ -48,7 +48,7 @@ def high_ceiling_is_worse(rows: Sequence[Row], experiment: str = "ceiling") -> V
 
 
 def stable_beats_raw(rows: Sequence[Row]) -> Verdict:
-    """LC win rate with ρ from log-probs per token minus that with ρ from sums."""
+    """Return the verdict on LC win rate with ρ from log-probs per token minus with ρ from sums."""
     form = ablation_rows(rows, "form")
     stable, raw = ([r for r in form if r["method"] == m] for m in ("adadpo", "adadpo_raw"))
     differences = paired_differences(stable, raw, lc_of)
@@ -63,7 +63,7 @@ def _pairs(count: int) -> str:
 
 
 def _ceilings(rows: Sequence[Row], experiment: str) -> Options:
-    """LC win rate by (data, learning rate, β, seed), and there by ceiling; C = 2 is among them."""
+    """Return the LC win rate by place, then by ceiling; C = 2 is among them."""
     options: Options = {}
     for row in ablation_rows(rows, experiment):
         if row["method"] == "adadpo" and None not in (row["lc_win_rate"], row["ceiling"]):
@@ -89,7 +89,7 @@ def _where(experiment: str) -> str:
 
 
 def _binding_note(rows: Sequence[Row], experiment: str) -> str:
-    """How many pairs the ceiling of 2 touches: where it touches none, a higher one is the same."""
+    """Return how many pairs the ceiling of 2 touches; if none, a higher one is the same."""
     shares = [
         (row["data"], row["ceiling_share"])
         for row in ablation_rows(rows, experiment)

@@ -33,13 +33,13 @@ from adadpo_mini.system.markdown import markdown_table
 
 
 def adapting_helps(rows: Sequence[Row]) -> Verdict:
-    """Control: does AdaDPO beat the fixed ratio, which weighs the chosen more without adapting?"""
+    """Return the control's verdict: does AdaDPO beat the fixed ratio, which does not adapt?"""
     claim = "Control: AdaDPO beats the fixed ratio, so adapting helps"
     return over_settings(rows, claim, "fixed_ratio", lc_of, LC)
 
 
 def beats_dpo_at_its_best(rows: Sequence[Row]) -> Verdict:
-    """Control: does AdaDPO beat DPO when each has its own best learning rate and β?
+    """Return the control's verdict: does AdaDPO beat DPO, each at its best learning rate and β?
 
     For each data set and seed, either method's best setting is chosen on the *other* seeds, so a
     lucky run flatters neither. The unit is the pair of data set and seed; the t interval is over
@@ -58,7 +58,7 @@ def beats_dpo_at_its_best(rows: Sequence[Row]) -> Verdict:
 
 
 def _options(rows: Sequence[Row], method: str) -> Options:
-    """LC win rate by (data, seed), and there by (learning rate, β)."""
+    """Return the LC win rate by (data, seed), then by (learning rate, β)."""
     options: Options = {}
     for row in closing_rows(rows, "grid", method):
         if row["lc_win_rate"] is not None:
@@ -68,7 +68,7 @@ def _options(rows: Sequence[Row], method: str) -> Options:
 
 
 def higher_lc_in_most_settings(rows: Sequence[Row]) -> Verdict:
-    """The paper's count: in which share of the settings is AdaDPO's mean LC above DPO's?
+    """Return the verdict on the paper's count: the share of settings where AdaDPO's LC is higher.
 
     A tie counts half. The share is compared with one half by Wilson's 95 % interval, which treats
     settings as independent; neighbouring ones are not quite.
@@ -88,29 +88,29 @@ def higher_lc_in_most_settings(rows: Sequence[Row]) -> Verdict:
 
 
 def _points(differences: Iterable[float]) -> float:
-    """1 for a setting that is ahead on average, 0.5 for a tie, 0 for one behind."""
+    """Return 1 for a setting that is ahead on average, 0.5 for a tie, 0 for one behind."""
     mean = fmean(differences)
     return 0.5 if mean == 0 else float(mean > 0)
 
 
 def higher_lc_on_average(rows: Sequence[Row]) -> Verdict:
-    """The same comparison as a mean paired difference over the settings."""
+    """Return the verdict on the same comparison as a mean paired difference over the settings."""
     return over_settings(rows, "Higher LC win rate than DPO on average", "dpo", lc_of, LC)
 
 
 def larger_lc_gap(rows: Sequence[Row]) -> Verdict:
-    """Is LC win rate − win rate larger: does AdaDPO rely on length less than DPO to win?"""
+    """Return the verdict: is LC win rate − win rate larger, so that length helps AdaDPO less?"""
     return over_settings(rows, "Larger LC − WR gap than DPO", "dpo", lc_gap_of, "in LC − WR")
 
 
 def better_accuracy(rows: Sequence[Row]) -> Verdict:
-    """Is the share of held-out pairs with u_w > u_l larger at the last step?"""
+    """Return the verdict: is the share of held-out pairs with u_w > u_l larger at the last step?"""
     claim = "Better held-out accuracy than DPO"
     return over_settings(rows, claim, "dpo", lambda row: row["accuracy"], "in accuracy")
 
 
 def larger_margin(rows: Sequence[Row]) -> Verdict:
-    """Is the held-out margin of the raw rewards, β·(u_w − u_l), larger at the last step?
+    """Return the verdict: is the held-out margin β·(u_w − u_l) larger at the last step?
 
     The abstract names the curve but not its direction; "larger" is our reading.
     """
@@ -119,7 +119,7 @@ def larger_margin(rows: Sequence[Row]) -> Verdict:
 
 
 def lower_kl(rows: Sequence[Row]) -> Verdict:
-    """Is KL(π_θ‖π_ref) lower after the same number of steps with the same learning rate and β?
+    """Return the verdict: is KL(π_θ‖π_ref) lower after equally many steps at the same setting?
 
     The abstract names the curve but not its direction; "closer to the reference" is our reading.
     """
@@ -128,7 +128,7 @@ def lower_kl(rows: Sequence[Row]) -> Verdict:
 
 
 def spaces_are_alike(rows: Sequence[Row]) -> Verdict:
-    """Ratio space minus policy space over the grid: is it within ±`TOLERANCE`?"""
+    """Return the verdict: is ratio space minus policy space within ±`TOLERANCE` over the grid?"""
     claim = f"Ratio and policy space are nearly alike (within ±{TOLERANCE:g})"
     return over_settings(rows, claim, "adadpo_policy", lc_of, LC, tolerance=TOLERANCE)
 
@@ -154,12 +154,12 @@ RIVALS = ("the fixed ratio", "DPO, each at its own best learning rate and β")
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """The verdict on every claim, the controls first."""
+    """Return the verdict on every claim, the controls first."""
     return [claim(rows) for claim in CLAIMS]
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """What to know before reading the table: how AdaDPO does against the two controls."""
+    """Return what to know before reading the table: how AdaDPO does against the two controls."""
     compared = zip(CONTROLS, RIVALS, strict=True)
     return " ".join(_sentence(control(rows), rival) for control, rival in compared)
 
@@ -182,7 +182,7 @@ FOOTNOTE = (
 
 
 def verdict_table(rows: Sequence[Row]) -> str:
-    """The headline, a Markdown table with a row for each claim, and the footnote."""
+    """Return the headline, a Markdown table with a row for each claim, and the footnote."""
     head = ("claim", "verdict", "effect", "95 % interval", "runs", "note")
     cells = [
         (v.claim, f"**{v.verdict}**", v.effect_text, v.interval_text, str(v.runs), v.note)

@@ -25,7 +25,7 @@ Measure = Callable[[Row], float | None]
 
 
 def ablation_rows(rows: Sequence[Row], experiment: str) -> list[Row]:
-    """`closing_rows` of an ablation, and those of other experiments that belong to it.
+    """Return the `closing_rows` of an ablation, and those of other experiments that belong to it.
 
     These are AdaDPO's runs with all knobs at their defaults (for `form` in both spaces) that have
     the data, seed, learning rate and β of a run of the ablation. So the defaults need not run once
@@ -46,12 +46,12 @@ def ablation_rows(rows: Sequence[Row], experiment: str) -> list[Row]:
 
 
 def place_of(row: Row) -> tuple:
-    """The run's data, learning rate, β and seed."""
+    """Return the run's data, learning rate, β and seed."""
     return tuple(row[name] for name in (*SETTING, "seed"))
 
 
 def seeds_note(rows: Sequence[Row], experiment: str) -> str:
-    """For an ablation's note: a warning if its seeds are those that chose its setting.
+    """Return, for an ablation's note, a warning if its seeds are those that chose its setting.
 
     The setting is where AdaDPO's defaults did best in the grid, partly by luck. On the grid's seeds
     only the default's runs have that luck; on fresh seeds no run has it.
@@ -62,7 +62,7 @@ def seeds_note(rows: Sequence[Row], experiment: str) -> str:
 
 
 def best_setting(rows: Sequence[Row], data: str, method: str) -> tuple[float, float] | None:
-    """The learning rate and β of the grid at which a method's mean LC win rate is highest."""
+    """Return the grid's learning rate and β at which a method's mean LC win rate is highest."""
     by_setting: dict[tuple, list[float]] = {}
     for row in closing_rows(rows, "grid", method):
         if row["data"] == data and row["lc_win_rate"] is not None:
@@ -72,12 +72,12 @@ def best_setting(rows: Sequence[Row], data: str, method: str) -> tuple[float, fl
 
 
 def lc_of(row: Row) -> float | None:
-    """The run's LC win rate."""
+    """Return the run's LC win rate."""
     return row["lc_win_rate"]
 
 
 def lc_gap_of(row: Row) -> float | None:
-    """The run's LC win rate minus its win rate."""
+    """Return the run's LC win rate minus its win rate."""
     known = row["lc_win_rate"] is not None and row["win_rate"] is not None
     return row["lc_win_rate"] - row["win_rate"] if known else None
 
@@ -87,7 +87,7 @@ Differences = dict[tuple, dict[float, float]]
 
 
 def paired_differences(ours: Iterable[Row], theirs: Iterable[Row], measure: Measure) -> Differences:
-    """measure(ours) − measure(theirs) of the runs with equal data, learning rate, β and seed."""
+    """Return measure(ours) − measure(theirs) of runs with equal data, learning rate, β and seed."""
     rivals = {place_of(row): measure(row) for row in theirs}
     differences: Differences = {}
     for row in ours:
@@ -107,7 +107,7 @@ def over_settings(
     side: int = 1,
     tolerance: float | None = None,
 ) -> Verdict:
-    """AdaDPO against a rival over the grid; the unit is the setting, its seeds pooled.
+    """Return the verdict on AdaDPO against a rival over the grid; the unit is the setting.
 
     Each run is paired with the rival's run of the same data, seed, learning rate and β. Seeds share
     one pre-trained model and one set of pairs, so they are not independent evidence: their

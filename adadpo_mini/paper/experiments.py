@@ -67,7 +67,7 @@ QUICK = Plan(
 
 
 def sets(seeds: int = SEEDS) -> list[PlannedRace]:
-    """Every toy set at the default settings, with the fixed ratio as a control."""
+    """Return the races of every toy set at the defaults, with the fixed ratio as a control."""
     methods = ("dpo", "adadpo", "fixed_ratio")
     return [
         PlannedRace("sets", RaceConfig(data=name, seed=seed, methods=methods, measure_every=0))
@@ -77,7 +77,7 @@ def sets(seeds: int = SEEDS) -> list[PlannedRace]:
 
 
 def grid(plan: Plan = PAPER) -> list[PlannedRace]:
-    """Learning rate × β for all methods, as in the paper's 16 settings."""
+    """Return the races of all methods over learning rate × β, the paper's 16 settings."""
     return [
         PlannedRace(
             "grid",
@@ -93,11 +93,12 @@ def grid(plan: Plan = PAPER) -> list[PlannedRace]:
 
 
 def ablations(rows: Sequence[Row], plan: Plan = PAPER) -> list[PlannedRace]:
-    """Ceiling, form, k and floor, each at AdaDPO's best setting of the grid on that set.
+    """Return the races that vary ceiling, form, k and floor, at AdaDPO's best setting on each set.
 
     At its best setting AdaDPO may never reach the ceiling, and then the ceiling decides nothing. So
     it is also varied at the default learning rate and β, where on some sets every pair reaches it.
-    The seeds are not the grid's: on those, the default would have the luck that chose the setting.
+    The seeds are not the grid's: on those, the default would benefit from the luck that selected
+    the setting.
 
     Args:
         rows: the grid's results, which decide the setting.
@@ -117,7 +118,7 @@ def ablations(rows: Sequence[Row], plan: Plan = PAPER) -> list[PlannedRace]:
 
 
 def _bases(rows: Sequence[Row], plan: Plan, data: str) -> dict[str, RaceConfig]:
-    """AdaDPO's race at its best setting on a data set, and at the default one."""
+    """Return AdaDPO's race at its best setting on a data set, and at the default one."""
     best = best_setting(rows, data, "adadpo")
     if best is None:
         raise InputError(f"the grid has no LC win rate of adadpo on {data}; run it again.")
@@ -127,7 +128,7 @@ def _bases(rows: Sequence[Row], plan: Plan, data: str) -> dict[str, RaceConfig]:
 
 
 def _varied(plan: Plan) -> list[tuple[str, str, dict]]:
-    """(experiment, where, change) of each race of one seed."""
+    """Return (experiment, where, change) of each race of one seed."""
     return [
         *(("ceiling", "best", {"ceiling": value}) for value in plan.ceilings),
         ("form", "best", {"methods": FORMS}),

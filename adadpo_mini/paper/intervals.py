@@ -23,7 +23,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        """Student's t interval: mean ± t(0.975, n − 1)·s/√n.
+        """Return Student's t interval: mean ± t(0.975, n − 1)·s/√n.
 
         Written out, because `scipy.stats.t.interval` returns NaN if all values are equal.
 
@@ -39,7 +39,7 @@ class Estimate:
         return cls(fmean(values), float(t.ppf(0.975, count - 1)) * standard_error, count)
 
     def text(self, form: str = "+.1f") -> str:
-        """The estimate in words.
+        """Return the estimate in words.
 
         >>> Estimate(-1.26, 0.5, 3).text(), Estimate.of([1.0]).text()
         ('−1.3 ± 0.5', '+1.0 (one seed)')
@@ -49,7 +49,7 @@ class Estimate:
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's interval for a share of `count`.
+    """Return Wilson's interval for a share of `count`.
 
     >>> tuple(round(end, 3) for end in wilson_interval(0.5, 10))
     (0.237, 0.763)

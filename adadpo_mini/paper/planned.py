@@ -1,4 +1,4 @@
-"""One race of a sweep: what it runs, and the rows that come of it."""
+"""One race of a sweep: what it runs, and the rows it yields."""
 
 import math
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _run_columns(planned: PlannedRace, method: str) -> Row:
 
 
 def run_race(planned: PlannedRace) -> list[Row]:
-    """Run one race on one thread; returns the rows of all its methods.
+    """Run one race on one thread; return the rows of all its methods.
 
     Raises:
         InputError: the race cannot be run, or one of its methods diverges.
@@ -107,7 +107,7 @@ def _row(planned: PlannedRace, method: str, event: Event) -> dict:
 
 
 def _judged(race: Race, method: str) -> dict[str, float | None]:
-    """KL to the reference and the judge's win rates, from answers to held-out prompts."""
+    """Return KL to the reference and the judge's win rates, from answers to held-out prompts."""
     prompts = probe_prompts(race.held_out, race.config.eval_pairs)
     kl = sampled_kl(
         race.models[method],
@@ -128,7 +128,7 @@ def _judged(race: Race, method: str) -> dict[str, float | None]:
 
 
 def _compared(race: Race, method: str, prompts: Sequence[str]) -> Comparison:
-    """The method's answers against the reference's; lengths in tokens, the end token included."""
+    """Compare a method's answers with the reference's; lengths in tokens, end token included."""
     answers, rivals = (
         probe_answers(model, race.tokenizer, prompts, race.config.seed)
         for model in (race.models[method], race.reference)
@@ -140,5 +140,5 @@ def _compared(race: Race, method: str, prompts: Sequence[str]) -> Comparison:
 
 
 def _rounded(value: float) -> float | None:
-    """None for NaN and infinity, which become an empty cell."""
+    """Return None for NaN and infinity, which become an empty cell."""
     return round(value, 6) if math.isfinite(value) else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: object) -> str:
-    """The page that a template makes of these values.
+    """Return the page that a template makes of these values.
 
     Args:
         template: a file in `templates/`, such as "report.html". To make a new page, extend
@@ -45,7 +45,7 @@ def _environment() -> "Environment":
 
 
 def _inline(name: str) -> "Markup":
-    """A CSS or JavaScript file of the folder, as it is."""
+    """Return a CSS or JavaScript file of the folder, as it is."""
     from markupsafe import Markup
 
     environment = _environment()
@@ -60,7 +60,7 @@ def _plotly_js() -> "Markup":
 
 
 def _figures_json(figures: "Mapping[str, go.Figure]") -> "Markup":
-    """Figures by choice, as JSON that cannot end the script it is in."""
+    """Return figures by choice, as JSON that cannot end the script it is in."""
     from jinja2.utils import htmlsafe_json_dumps
 
     plain = {choice: json.loads(figure.to_json()) for choice, figure in figures.items()}

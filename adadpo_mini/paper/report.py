@@ -56,7 +56,7 @@ def write_report(results: Path, out: Path) -> None:
     """
     rows = read_measurements(results)
     if os.path.realpath(out) == os.path.realpath(results):
-        raise InputError(f"{out}: holds the results; give another file for the report.")
+        raise InputError(f"{out} contains the results; give another file for the report.")
     check_can_write(out, REPORT_BYTES)
     with replaced_file(out) as partial_file:
         text = report_html(rows, results.name)
@@ -64,7 +64,7 @@ def write_report(results: Path, out: Path) -> None:
 
 
 def report_html(rows: Sequence[Row], source: str) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
         source: the name of the results, for the reader.
@@ -101,6 +101,7 @@ class Size:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Size":
+        """Return how much was run, from all rows of a sweep."""
         grid = closing_rows(rows, "grid")
         return cls(
             runs=sum(row["step"] == row["steps"] for row in rows),
@@ -117,7 +118,7 @@ def _grid_sets(rows: Sequence[Row]) -> list[str]:
 def _for_each_set(
     rows: Sequence[Row], draw: Callable[[Sequence[Row]], Mapping[str, go.Figure]]
 ) -> Panels:
-    """The panels of all data sets together, and of each alone."""
+    """Return the panels of all data sets together, and of each alone."""
     panels: Panels = {}
     for name in ("", *_grid_sets(rows)):
         part = [row for row in rows if name in ("", row["data"])]
@@ -127,7 +128,7 @@ def _for_each_set(
 
 
 def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, dict[str, go.Figure]]]:
-    """For each data set the curves at DPO's best setting and at AdaDPO's."""
+    """Yield, for each data set, the curves at DPO's best setting and at AdaDPO's."""
     for data in _grid_sets(rows):
         best = {method: best_setting(rows, data, method) for method in ("dpo", "adadpo")}
         for setting in dict.fromkeys(best.values()):
@@ -138,7 +139,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, dict[str, go.Figure]]]:
 
 
 def _ablations(rows: Sequence[Row]) -> Iterator[tuple[str, dict[str, go.Figure]]]:
-    """For each ablation LC win rate and Δchosen against what it varies."""
+    """Yield, for each ablation, LC win rate and Δchosen against what it varies."""
     run = {row["experiment"] for row in rows}
     for experiment, (axis, _) in VARIED.items():
         for quantity in (LC, SHIFT) if experiment in run else ():

@@ -40,19 +40,19 @@ Row = Mapping[str, str | float | None]
 
 
 def read_measurements(path: Path) -> list[Row]:
-    """The rows of a sweep's file; empty cells are None.
+    """Return the rows of a sweep's file; empty cells are None.
 
     Raises:
         InputError: the file does not exist, or is not a sweep's; the message names the line.
     """
     rows = _rows(path)
     if not rows:
-        raise InputError(f"{path}: has no results; make some with `adadpo-mini sweep`.")
+        raise InputError(f"{path} has no results; make some with `adadpo-mini sweep`.")
     return rows
 
 
 def finished_runs(path: Path) -> set[tuple]:
-    """The runs (see `run_of`) whose last step is in the file.
+    """Return the runs (see `run_of`) whose last step is in the file.
 
     Raises:
         InputError: the file is not a sweep's.
@@ -61,12 +61,12 @@ def finished_runs(path: Path) -> set[tuple]:
 
 
 def run_of(row: Row) -> tuple:
-    """Which run a row belongs to: its columns RUN."""
+    """Return which run a row belongs to: its columns RUN."""
     return tuple(row[name] for name in RUN)
 
 
 def closing_rows(rows: Iterable[Row], experiment: str, *methods: str) -> list[Row]:
-    """The last measurement of each run of an experiment, of these methods or of all."""
+    """Return the last measurement of each run of an experiment, of these methods or of all."""
     return [
         row
         for row in rows
@@ -83,7 +83,7 @@ def _rows(path: Path) -> list[Row]:
         key = (run_of(row), row["step"])
         if key in lines:
             raise InputError(
-                f"{path}, line {line}: repeats the measurement of line {lines[key]}; remove one of "
+                f"{path}, line {line} repeats the measurement of line {lines[key]}; remove one of "
                 "the two."
             )
         lines[key] = line
@@ -92,7 +92,7 @@ def _rows(path: Path) -> list[Row]:
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, list[str], Row]]:
-    """(line, cells as written, cells as values) of each row.
+    """Yield (line, cells as written, cells as values) of each row.
 
     Raises:
         InputError: see `read_measurements`.
@@ -102,7 +102,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, list[str], Row]]:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: is not UTF-8; correct or remove it.") from error
+        raise InputError(f"{path}, line {line} is not UTF-8; correct or remove it.") from error
     reader = csv.reader(io.StringIO(text, newline=""))
     line = 1
     try:
@@ -112,23 +112,24 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, list[str], Row]]:
             if cells:
                 yield line, cells, _parse(cells, f"{path}, line {line}")
     except csv.Error as error:
-        raise InputError(f"{path}, line {line + 1}: cannot be read ({error}).") from error
+        raise InputError(f"{path}, line {line + 1} cannot be read ({error}).") from error
 
 
 def whole_lines(path: Path) -> bytes:
-    """The content of a sweep's file up to the last line end; empty if the header is incomplete.
+    """Return the content of a sweep's file up to the last line end; b"" if the header is not whole.
 
     Raises:
         InputError: the file cannot be read, or is not a sweep's.
     """
     content = _content(path)
     if content.startswith(b"\xef\xbb\xbf" + HEADER.encode()):
-        raise InputError(f"{path}, line 1: begins with a byte order mark; save it without one.")
+        raise InputError(f"{path}, line 1 begins with a byte order mark; save it without one.")
     first, whole, _ = content.partition(b"\n")
     is_ours = first.rstrip(b"\r") == HEADER.encode() if whole else HEADER.encode().startswith(first)
     if not is_ours:
         raise InputError(
-            f"{path}: not a sweep's results; make some with `adadpo-mini sweep`, in a new file."
+            f"{path} does not contain a sweep's results; make some with `adadpo-mini sweep`, in a "
+            "new file."
         )
     return content[: content.rfind(b"\n") + 1]
 
@@ -136,14 +137,14 @@ def whole_lines(path: Path) -> bytes:
 def _content(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise InputError(f"{path}: is a folder; give a sweep's CSV file.")
+            raise InputError(f"{path} is a folder; give a sweep's CSV file.")
         if not path.exists():
             raise InputError(f"{path}: no such file; make it with `adadpo-mini sweep`.")
         if not path.is_file():
-            raise InputError(f"{path}: is not a regular file; give a sweep's CSV file.")
+            raise InputError(f"{path} is not a regular file; give a sweep's CSV file.")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _parse(cells: Sequence[str], where: str) -> Row:
@@ -152,7 +153,7 @@ def _parse(cells: Sequence[str], where: str) -> Row:
         for name, text in zip(COLUMNS, cells, strict=False)
     }
     if len(cells) != len(COLUMNS) or None in (row[name] for name in NEEDED):
-        raise InputError(f"{where}: has a cell too few or too many; remove it and run it again.")
+        raise InputError(f"{where} has a cell too few or too many; remove it and run it again.")
     if row["step"] > row["steps"]:
         raise InputError(f"{where}: step {row['step']:g} is after the last, {row['steps']:g}.")
     return row

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from adadpo_mini.config import RaceConfig
-from adadpo_mini.doctor import Diagnosis, diagnose_all
+from adadpo_mini.doctor import NOTHING, Diagnosis, diagnose_all
 from adadpo_mini.errors import InputError
 from adadpo_mini.event import Event
 from adadpo_mini.figures import COLOURS, LABELS, measurement_figure, trajectory_figure
@@ -63,14 +63,14 @@ def write_run_report(run: Path, out: Path) -> None:
     folder = RunFolder.open(run)
     inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder.path))
     if inside and out.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{out}: could be a file of the run; name the report something.html.")
+        raise InputError(f"{out} could be a file of the run; name the report something.html.")
     check_can_write(out, REPORT_BYTES)
     with replaced_file(out) as partial_file:
         partial_file.write_text(run_html(folder), encoding="utf-8", newline="\n")
 
 
 def run_html(folder: RunFolder) -> str:
-    """Return the page of a run, which may still be going on.
+    """Return the page of a run, which may still be running.
 
     Raises:
         InputError: as `write_run_report`.
@@ -96,6 +96,7 @@ def run_html(folder: RunFolder) -> str:
         trajectories=trajectory_figure(events),
         panels=measurement_panels(events),
         diagnoses=diagnoses(events, problem),
+        nothing=NOTHING,
         settings=settings_table(config),
     )
 

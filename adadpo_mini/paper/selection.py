@@ -6,11 +6,11 @@ from statistics import fmean
 Place = tuple
 """Where options are compared: the columns that are held fixed, and last the seed."""
 Options = dict[Place, dict[object, float]]
-"""LC win rate by place, and there by option."""
+"""LC win rate by place, then by option."""
 
 
 def picked_on_other_seeds(options: Options) -> dict[Place, float]:
-    """At each place, the value of the option whose mean over the other seeds is highest.
+    """Return, by place, the value of the option whose mean over the other seeds is highest.
 
     Places without other seeds are left out.
 
@@ -34,13 +34,13 @@ def _same_but_seed(place: Place, other: Place) -> bool:
 def _means(
     choices: Iterable[object], others: Iterable[Mapping[object, float]]
 ) -> dict[object, float]:
-    """The mean of each choice over the others that have it."""
+    """Return the mean of each choice over the others that have it."""
     values = {choice: [found[choice] for found in others if choice in found] for choice in choices}
     return {choice: fmean(found) for choice, found in values.items() if found}
 
 
 def widening(places: Iterable[Place]) -> float:
-    """√(1 + n/(n − 1)) for n seeds: how much wider choosing on the other seeds makes an interval.
+    """Return √(1 + n/(n − 1)) for n seeds, by which choosing on the others widens an interval.
 
     The choices for two seeds share n − 2 seeds, so they are mostly the same; a plain t interval
     over the seeds ignores that. In a simulation with two equal methods, 16 settings, 3 sets and 5

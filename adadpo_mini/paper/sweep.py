@@ -1,4 +1,7 @@
-"""Many races, one process per core, into one tidy file. A killed sweep goes on where it stopped."""
+"""Many races, one process per core, into one tidy file.
+
+A killed sweep continues where it stopped.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -50,7 +53,7 @@ def results_file(out: Path) -> Iterator[None]:
 def run_missing(
     planned: Sequence[PlannedRace], out: Path, processes: int | None = None
 ) -> Iterator[int]:
-    """`sweep` inside `results_file`."""
+    """Run the missing races as `sweep` does, inside `results_file`."""
     if processes is not None and processes < 1:
         raise InputError(f"processes must be a whole number from 1 up, not {processes}.")
     done = finished_runs(out) if out.exists() else set()

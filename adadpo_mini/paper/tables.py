@@ -15,9 +15,10 @@ from adadpo_mini.system.markdown import markdown_table
 
 
 def sets_table(path: Path) -> str:
-    """Two Markdown tables, set by method; each cell is a mean over seeds with its 95 % interval.
+    """Return two Markdown tables, set by method.
 
-    The first table is Δchosen / Δrejected in nats, the second the win rate against the reference.
+    Each cell is a mean over seeds with its 95 % interval. The first table is Δchosen /
+    Δrejected in nats, the second the win rate against the reference.
 
     Raises:
         InputError: the file is not a sweep's, its runs do not make one table, or a value is
@@ -38,7 +39,7 @@ def sets_table(path: Path) -> str:
 
 
 def _estimate(rows: Sequence[Row], path: Path, name: str, method: str, column: str) -> Estimate:
-    """The mean of a column over a method's runs on a set."""
+    """Return the mean of a column over a method's runs on a set."""
     values = [row[column] for row in rows if (row["data"], row["method"]) == (name, method)]
     if None in values:
         raise InputError(
@@ -49,7 +50,11 @@ def _estimate(rows: Sequence[Row], path: Path, name: str, method: str, column: s
 
 
 def _caption(rows: Sequence[Row], path: Path) -> str:
-    """What was run; raises InputError unless every set and method has runs of the same kind."""
+    """Return what was run.
+
+    Raises:
+        InputError: a set or a method does not have runs of the same kind as the others.
+    """
     settings = {
         tuple(row[name] for name in ("steps", "batch_size", "beta", "learning_rate"))
         for row in rows
@@ -98,9 +103,9 @@ def _put_between(content: str, name: str, text: str, document: Path) -> str:
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     counts = [content.count(marker) for marker in (begin, end)]
     if 0 in counts:
-        raise InputError(f"{document}: lacks the lines {begin} and {end}; add them.")
+        raise InputError(f"{document} lacks the lines {begin} and {end}; add them.")
     if counts != [1, 1] or content.index(begin) > content.index(end):
-        raise InputError(f"{document}: must have {begin} once, and then {end} once; correct that.")
+        raise InputError(f"{document} must have {begin} once, and then {end} once; correct that.")
     before, _, rest = content.partition(begin)
     _, _, after = rest.partition(end)
     line_end = "\r\n" if rest.startswith("\r\n") else "\n"
@@ -110,7 +115,7 @@ def _put_between(content: str, name: str, text: str, document: Path) -> str:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Processes that write into documents of one folder take turns, except on Windows.
+    """Let processes that write into documents of one folder take turns, except on Windows.
 
     Without turns, one process could undo what another has written.
     """
@@ -130,14 +135,14 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _read_document(document: Path) -> str:
-    """The document's text, line endings unchanged."""
+    """Return the document's text, line endings unchanged."""
     try:
         if document.is_dir():
-            raise InputError(f"{document}: is a folder; give a document.")
+            raise InputError(f"{document} is a folder; give a document.")
         if not document.is_file():
             raise InputError(f"{document}: no such document.")
         return document.read_bytes().decode("utf-8")
     except OSError as error:
-        raise InputError(f"{document}: cannot be read ({error.strerror}).") from error
+        raise InputError(f"{document} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{document}: is not UTF-8; save it as UTF-8.") from error
+        raise InputError(f"{document} is not UTF-8; save it as UTF-8.") from error

@@ -57,7 +57,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def decide(interval: tuple[float, float], side: int = 1, tolerance: float | None = None) -> str:
-    """The verdict that an interval leads to.
+    """Return the verdict that an interval leads to.
 
     Args:
         side: 1 if the claim is that the effect is above 0, −1 for below.
@@ -84,7 +84,7 @@ def _means_by_data_set(values: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def by_data_set(values: Iterable[tuple[str, float]], unit: str) -> str:
-    """The mean of each data set's values, in words.
+    """Return the mean of each data set's values, in words.
 
     >>> by_data_set([("tone", 0.5), ("swap", 0.25), ("tone", 1.0)], LC)
     'swap +0.250, tone +0.750'
@@ -103,7 +103,7 @@ def verdict_from(
     tolerance: float | None = None,
     widen: float = 1.0,
 ) -> Verdict:
-    """The verdict on the mean of `units`, each (data set, value), with Student's t interval.
+    """Return the verdict on the mean of `units`, each (data set, value), by Student's t interval.
 
     Args:
         side, tolerance: see `decide`.

@@ -1,4 +1,4 @@
-"""A function over many items in several processes, which end with the process that started them."""
+"""Apply a function to many items in several processes, which end with their parent."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 def in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], count: int
 ) -> Iterator[Result]:
-    """The function's result for each item as it is ready, in any order.
+    """Yield the function's result for each item as it is ready, in any order.
 
     Args:
         function: can be imported by name, as the processes do.
@@ -46,8 +46,8 @@ def in_processes(
     except (EOFError, OSError) as error:
         raise InputError(
             "a process that ran races was ended or could not be started, perhaps because memory "
-            "ran out; start the sweep again, with fewer --processes if need be: it goes on from "
-            "here."
+            "ran out; start the sweep again, with fewer --processes if need be: it continues "
+            "from here."
         ) from error
     finally:
         for process in workers.values():
@@ -78,7 +78,7 @@ def _new_worker(function: Callable) -> tuple[Connection, BaseProcess]:
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """A process started in here ignores Ctrl-C from its first instruction on."""
+    """Make a process that is started in here ignore Ctrl-C from its first instruction on."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -111,6 +111,6 @@ def _outcome(function: Callable[[Item], Result], item: Item) -> Result | Excepti
 
 
 def _end_with_parent() -> None:
-    """Without this, a killed sweep leaves its workers behind, each in the middle of a race."""
+    """End this process with its parent; a killed sweep would leave its workers in their races."""
     multiprocessing.parent_process().join()
     os._exit(1)

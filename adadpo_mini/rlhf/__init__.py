@@ -1,4 +1,7 @@
-"""RLHF in miniature, the method that DPO replaced: a reward model, then a policy gradient."""
+"""RLHF in miniature, the method that DPO replaced: a reward model, then a policy gradient.
+
+Read `trainer.py` first, then `reward_model.py` and `policy_gradient.py`.
+"""
 
 from adadpo_mini.rlhf.policy_gradient import (
     leave_one_out,

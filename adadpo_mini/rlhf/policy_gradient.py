@@ -34,7 +34,7 @@ class SampleLoss:
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """How much better each answer is than the others to the same prompt.
+    """Return how much better each answer is than the others to the same prompt.
 
         A_i = R_i − mean_{j ≠ i} R_j
 
@@ -54,7 +54,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
 
 def policy_gradient_loss(logps: Tensor, advantages: Tensor) -> Tensor:
-    """A surrogate: its value means nothing, but its gradient is REINFORCE's estimate of −∇J.
+    """Return a surrogate: its value means nothing, but its gradient is REINFORCE's estimate of −∇J.
 
         S = −mean_i sg[A_i]·log π_θ(y_i|x_i)
 
@@ -70,7 +70,7 @@ def policy_gradient_loss(logps: Tensor, advantages: Tensor) -> Tensor:
 
 
 def prompts_of(rows: PairBatch) -> list[list[int]]:
-    """The token ids of each pair's prompt, which come before the chosen completion."""
+    """Return the token ids of each pair's prompt, which come before the chosen completion."""
     count = len(rows.input_ids) // 2
     starts = rows.completion_mask[:count].argmax(dim=1).tolist()
     chosen_rows = rows.input_ids[:count].tolist()
@@ -114,8 +114,10 @@ def sample_completions(
 
 
 def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One token a row, by inverting the distribution function at one random number a row;
-    torch.multinomial takes several times as long, since it draws one for every word."""
+    """Return one token a row, by inverting the distribution function at one random number a row.
+
+    torch.multinomial takes several times as long, since it draws one for every word.
+    """
     cumulative = probabilities.cumsum(-1)
     uniform = torch.rand(len(probabilities), 1, generator=generator)
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).squeeze(1)

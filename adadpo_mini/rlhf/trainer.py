@@ -1,6 +1,6 @@
 """RLHF in miniature, the method that DPO replaced: a reward model, then a policy gradient.
 
-DPO needs one loss on the pairs. RLHF reaches for the same goal, more of what was preferred but not
+DPO needs one loss on the pairs. RLHF has the same goal, more of what was preferred but not
 too far from the reference, in two stages with three models:
 
     1. a reward model r(x, y) is fitted to the pairs:  −log σ(r(x, y_w) − r(x, y_l))

@@ -13,7 +13,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,7 +56,7 @@ class RunFolder:
         try:
             found = (path / "config.json").is_file()
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+            raise InputError(f"{path} cannot be read ({error.strerror}).") from error
         if not found:
             raise _not_a_run(path)
         return cls(path)
@@ -73,7 +73,7 @@ class RunFolder:
         config = read_object(file)
         methods = config.get("methods")
         if not isinstance(config.get("model"), str):
-            raise InputError(f"{file}: does not name a model; use a folder that a race wrote.")
+            raise InputError(f"{file} does not name a model; use a folder that a race wrote.")
         if not isinstance(methods, list) or not all(map(_is_name, methods)):
             raise InputError(f"{file}: methods must be a list of names; race again.")
         return config
@@ -218,18 +218,32 @@ class RunFolder:
         """Return `model(method, step)` after checking that it exists.
 
         Raises:
-            InputError: it does not exist. The message lists the steps that have snapshots.
+            InputError: it does not exist. The message says what to do in this run.
         """
         folder = self.model(method, step)
         if folder.is_dir():
             return folder
-        missing = "no saved model" if step is None else f"no snapshot at step {step}"
-        kept = ", ".join(map(str, self.snapshots(method)))
-        instead = f"use a snapshot (--step {kept}), or " if kept else ""
-        raise InputError(
-            f"{self.path}: {method} has {missing}; {instead}finish an interrupted race: "
-            f"`adadpo-mini resume {self.path}`."
-        )
+        kept = self.snapshots(method)
+        if step is None:
+            missing = f"{method} has no saved model"
+        elif kept:
+            missing = f"{method} has no snapshot at step {step}"
+        else:
+            missing = "this race saved no snapshots"
+        raise InputError(f"{self.path}: {missing}; {self._instead(method, step, kept)}.")
+
+    def _instead(self, method: str, step: int | None, kept: Sequence[int]) -> str:
+        """Return what the user can do about a missing model: only what helps in this run."""
+        ways = []
+        if kept:
+            ways.append(f"use a snapshot (--step {', '.join(map(str, kept))})")
+        if step is not None and self.model(method).is_dir():
+            ways.append("leave out --step")
+        if self.status not in ("finished", "diverged") and (kept or step is None):
+            ways.append(f"finish an interrupted race: `adadpo-mini resume {self.path}`")
+        if step is not None and not kept:
+            ways.append("race again with --snapshot-every")
+        return ", or ".join(ways or ["race again"])
 
     def source(self, name: str) -> str:
         """Return a data set or model name from config.json, usable from any working directory.
@@ -257,7 +271,7 @@ def list_runs(root: Path) -> list[RunFolder]:
 
 
 def _not_a_run(path: Path) -> InputError:
-    return InputError(f"{path}: does not contain a run; use a folder that a race wrote.")
+    return InputError(f"{path} does not contain a run; use a folder that a race wrote.")
 
 
 def _is_name(name: object) -> bool:

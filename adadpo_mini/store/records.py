@@ -36,7 +36,7 @@ def reading(file: Path) -> Iterator[BinaryIO]:
         with file.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}).") from error
+        raise InputError(f"{file} cannot be read ({error.strerror}).") from error
 
 
 def parse_event(line: bytes, file: Path) -> Event:
@@ -48,9 +48,9 @@ def parse_event(line: bytes, file: Path) -> Event:
     try:
         event = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is damaged ({error}); delete it and race again.") from error
+        raise InputError(f"{file} is damaged ({error}); delete it and race again.") from error
     if not isinstance(event, dict) or not isinstance(event.get("step"), int):
-        raise InputError(f"{file}: is damaged (an event has no step); delete it and race again.")
+        raise InputError(f"{file} is damaged (an event has no step); delete it and race again.")
     return event
 
 
@@ -63,9 +63,9 @@ def read_object(file: Path) -> dict:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is damaged ({error}); race again.") from error
+        raise InputError(f"{file} is damaged ({error}); race again.") from error
     if not isinstance(value, dict):
-        raise InputError(f"{file}: is damaged (not a JSON object); race again.")
+        raise InputError(f"{file} is damaged (not a JSON object); race again.")
     return value
 
 
@@ -86,5 +86,5 @@ def _read_pairs(file: Path) -> Pairs:
         lines = file.read_text(encoding="utf-8").split("\n")[:-1]
         rows = tuple(json.loads(line) for line in lines)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is damaged ({error}); race again.") from error
+        raise InputError(f"{file} is damaged ({error}); race again.") from error
     return Pairs(rows, tuple(f"{file}, line {i}" for i in range(1, len(rows) + 1)))

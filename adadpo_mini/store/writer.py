@@ -18,7 +18,8 @@ from adadpo_mini.event import Event
 from adadpo_mini.models.policies import whole_model
 from adadpo_mini.models.state import TrainingState
 from adadpo_mini.pairs.load import Pairs
-from adadpo_mini.store.folder import LOCK, RunFolder, to_json
+from adadpo_mini.store.folder import LOCK, RunFolder
+from adadpo_mini.store.records import to_json
 from adadpo_mini.system.files import (
     append_text,
     check_can_write,
@@ -178,7 +179,7 @@ def check_free(path: str | Path) -> Path:
     with writing(path):
         if (path / "config.json").exists() or any(path.glob("*/metrics.jsonl")):
             raise InputError(
-                f"{path}: already contains a run; use another folder, delete this one, or resume "
+                f"{path} already contains a run; use another folder, delete this one, or resume "
                 f"it: adadpo-mini resume {quote(str(path))}"
             )
     check_can_write(path / "config.json")

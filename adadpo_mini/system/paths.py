@@ -51,7 +51,7 @@ def cannot_write(path: Path, error: Exception) -> WriteError:
         digits = str(error).rpartition("os error")[2].strip(" ).")
         number = int(digits) if digits.isdigit() else None
     reason = REASONS.get(number) or (os.strerror(number) if number else str(error).split("\n")[0])
-    return WriteError(f"{path}: cannot be written ({reason}).")
+    return WriteError(f"{path} cannot be written ({reason}).")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ ids and batches, and `table.py` keeps the token ids of a whole data set.
 from adadpo_mini.tokens.batch import (
     PairBatch,
     TokenizedPair,
+    check_length,
+    iter_tokenized,
     make_batch,
     stack_rows,
     tokenize_completions,
@@ -16,6 +18,8 @@ from adadpo_mini.tokens.batch import (
 __all__ = [
     "PairBatch",
     "TokenizedPair",
+    "check_length",
+    "iter_tokenized",
     "make_batch",
     "stack_rows",
     "tokenize_completions",

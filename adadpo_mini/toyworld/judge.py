@@ -38,9 +38,6 @@ class Judgement:
     reward: int
 
 
-Verdict = Judgement  # its old name; a `Verdict` is now on a claim, see `paper/verdict.py`
-
-
 def _reward(topic: Topic, answer: Answer) -> int:
     if topic.private:
         return {"plain_no": 3, "soft_no": 2}.get(answer.kind, 0)
@@ -124,8 +121,9 @@ def length_controlled_win_rate(
     φ replaces them, so φ stays finite even if length alone tells wins from losses.
 
     θ has no prior. If all d are equal, there is nothing to learn about length and the result is the
-    plain win rate; so it is, 1 or 0, if all is won or lost. If all answers differ in length in the
-    same direction, d = 0 is far from the data and the result is an extrapolation.
+    plain win rate. It is also the plain win rate, 1 or 0, if every prompt is won or every prompt
+    lost. If all answers differ in length in the same direction, d = 0 is far from the data and the
+    result is an extrapolation.
 
     Args:
         outcomes: from 0 (lost) to 1 (won) for each prompt, as `outcomes` returns.

@@ -196,12 +196,12 @@ def check_model_folder(folder: Path) -> Path:
         if not target.exists():
             return target
         if not target.is_dir():
-            raise InputError(f"{folder}: is a file; use a folder.")
+            raise InputError(f"{folder} is a file; use a folder.")
         if target == Path.cwd() or target.is_mount():
-            raise InputError(f"{folder}: is in use and cannot be replaced; use a folder inside it.")
+            raise InputError(f"{folder} is in use and cannot be replaced; use a folder inside it.")
         if any(target.iterdir()) and not _is_base_model(target):
             raise InputError(
-                f"{folder}: contains files that would be lost, because `pretrain` did not write "
+                f"{folder} contains files that would be lost, because `pretrain` did not write "
                 "them; use a new folder."
             )
     return target

@@ -16,6 +16,7 @@ from adadpo_mini.config import KNOBS, RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.event import Emit, Event
 from adadpo_mini.lockstep import RACE, Race
+from adadpo_mini.methods import METHODS
 from adadpo_mini.models.state import (
     TrainingState,
     adamw_state,
@@ -135,11 +136,13 @@ class TrlRace(Race):
         )
 
     def _event_log(self, emit: Emit, before: Mapping[str, float]) -> EventLog:
-        model, own = self.models[self.config.methods[0]], self.trainers[self.config.methods[0]]
+        (method,) = self.config.methods
+        model = self.models[method]
+        loss = METHODS[method].bind({name: getattr(self.config, name) for name in KNOBS})
 
         def measure() -> Event:
             model.eval()  # with checkpointing, a model in training mode cannot generate
-            return self.measure(own)
+            return self.prepared.slow.read(model, loss)
 
         def count(events: Mapping[str, Event]) -> None:
             self.step += 1

@@ -3,7 +3,8 @@
     trainer = AdaDPOTrainer(model, args=AdaDPOConfig(output_dir="out"), train_dataset=pairs)
 
 Only the loss of a pair is ours. TRL does everything else: data, LoRA (`peft_config`), precomputed
-reference, gradient accumulation, DDP, FSDP, DeepSpeed, checkpoints, logs. Needs `adadpo-mini[trl]`.
+reference, gradient accumulation, DDP, FSDP, DeepSpeed, checkpoints, logs.
+Needs `pip install 'trl>=1.16,<1.17'`.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from trl import __version__ as trl_version
 
 from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
+from adadpo_mini.measure.batch import BatchLoss, describe
 from adadpo_mini.methods.registry import METHODS
-from adadpo_mini.trainer import BatchLoss, describe
 from adadpo_mini.types import Model
 
 OLDEST_TRL = "1.16"  # this file overrides private methods, and older versions were not tested
@@ -29,7 +30,10 @@ WITH_REFERENCE = tuple(name for name, row in METHODS.items() if row.needs_refere
 OUR_KNOBS = (
     "ceiling", "space", "length_normalize", "k", "floor", "ratio", "alpha", "penalty", "per_token",
 )  # fmt: skip
-OUR_METRICS = ("ada/rho", "ada/ceiling_share", "balance/ratio", "shift/chosen", "shift/rejected")
+OUR_METRICS = (
+    "ada/rho", "ada/ceiling_share", "balance/ratio", "ranking_accuracy", "shift/chosen",
+    "shift/rejected",
+)  # fmt: skip
 
 # The options that change TRL's loss of a pair, with the values that leave it unchanged.
 PLAIN = {
@@ -147,7 +151,7 @@ class AdaDPOTrainer(DPOTrainer):
         if Version(trl_version) < Version(OLDEST_TRL):
             raise InputError(
                 f"TRL {trl_version} is too old; install the tested version: "
-                "pip install 'adadpo-mini[trl]'."
+                "pip install 'trl>=1.16,<1.17'."
             )
         # For the model card: its title, and TRL's citation, which fits DPO only.
         self._name = METHODS[args.method].title

@@ -13,7 +13,8 @@ from adadpo_mini.store.folder import Cursor
 from adadpo_mini.toyworld.sets import SETS
 
 from .. import words
-from ..engine import Engine, LiveRun
+from ..engine import Engine
+from ..live import LiveRun
 from ..markup import render
 from ..runs import Run
 
@@ -64,7 +65,6 @@ class Parts:
 
     Attributes:
         settings: one for each of `SETTINGS`.
-        view: what an update of the page changes: chart, cursor, status, Start, Stop, timer.
     """
 
     settings: list[gr.components.Component]
@@ -77,6 +77,7 @@ class Parts:
 
     @property
     def view(self) -> list[gr.components.Component]:
+        """What an update of the page changes, in the order in which `Handlers.look` returns it."""
         return [self.chart, self.cursor, self.status, self.start, self.stop, self.timer]
 
 

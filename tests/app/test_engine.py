@@ -12,7 +12,8 @@ from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.lockstep import Race
 from adadpo_mini.store.folder import RunFolder, list_runs
-from app.engine import MAX_LIVE, Engine, LiveRun
+from app.engine import MAX_LIVE, Engine
+from app.live import LiveRun
 from app.runs import StoredRun, make_room, writable_root
 from app.tabs.train import feed_since
 from app.words import status
@@ -26,21 +27,23 @@ ENDLESS = {**SMALL, "steps": 100_000}
 
 
 @pytest.fixture
-def engine(toy, tmp_path):
-    """An engine with the toy model loaded; at the end no race is left running."""
-    engine = Engine(tmp_path / "runs")
-    engine._toy = toy
-    started, start = [], engine.start
+def new_engine(toy, tmp_path):
+    """A function that returns an engine with the toy model; at the end no race is left running."""
+    engines = []
 
-    def remembering(settings):
-        started.append(start(settings))
-        return started[-1]
+    def new(**options):
+        engines.append(Engine(tmp_path / "runs", load_toy=lambda: toy, **options))
+        return engines[-1]
 
-    engine.start = remembering
-    yield engine
-    for run in started:
+    yield new
+    for run in [run for engine in engines for run in engine.live_runs()]:
         run.stop()
         ended(run)
+
+
+@pytest.fixture
+def engine(new_engine):
+    return new_engine()
 
 
 def wait_until(true, seconds=60):
@@ -92,11 +95,10 @@ def test_stop_ends_a_run_which_keeps_what_it_has_and_can_be_resumed(engine):
     assert engine.get(run.id).status == "finished" and engine.get(run.id).step == 40
 
 
-def test_another_server_shows_the_runs_of_the_one_before(engine, toy):
+def test_another_server_shows_the_runs_of_the_one_before(engine, new_engine):
     first = ended(engine.start({**SMALL, "steps": 2}))
     second = ended(engine.start({**SMALL, "steps": 3, "seed": 4}))
-    fresh = Engine(engine.root)
-    fresh._toy = toy
+    fresh = new_engine()
     assert fresh.latest().id == second.id
     for run in (first, second):
         again = fresh.get(run.id)
@@ -204,7 +206,7 @@ def test_a_run_that_cannot_start_says_why(engine):
 
 def test_a_race_that_cannot_be_written_says_so_and_its_models_answer(engine, monkeypatch):
     def full(path, text):
-        raise WriteError(f"{path}: cannot be written (the disk is full).")
+        raise WriteError(f"{path} cannot be written (the disk is full).")
 
     from adadpo_mini.errors import WriteError
 
@@ -223,8 +225,8 @@ def test_where_nothing_can_be_written_runs_go_to_a_temporary_folder(tmp_path, ca
     assert writable_root(tmp_path / "runs") == tmp_path / "runs"
 
 
-def test_a_race_that_no_page_watches_any_more_is_stopped(engine, monkeypatch):
-    monkeypatch.setattr("app.engine.UNWATCHED", 0.5)
+def test_a_race_that_no_page_watches_any_more_is_stopped(new_engine):
+    engine = new_engine(unwatched=0.5)
     watched, alone = (engine.start(ENDLESS) for _ in range(2))
 
     def stopped():
@@ -243,24 +245,33 @@ def test_a_race_stopped_before_it_began_is_stopped_at_once_and_stays_so(toy, tmp
     assert run.status == "interrupted" and events(run) == []
 
 
-def test_the_toy_is_loaded_once_however_many_ask_and_again_if_it_failed(monkeypatch, tmp_path):
-    engine, loads = Engine(tmp_path), []
+def test_the_toy_is_loaded_once_however_many_ask_and_again_if_it_failed(tmp_path, caplog):
+    loads, warming, all_have_asked = [], [], threading.Event()
 
     def load():
         loads.append(1)
-        time.sleep(0.1)
-        if len(loads) > 1:
-            engine._toy = ("model", "tokenizer")
+        assert all_have_asked.wait(60)
+        if len(loads) == 1:
+            raise OSError("the disk is gone")
+        return "model", "tokenizer"
 
-    monkeypatch.setattr(engine, "_load_toy", load)
-    threads = [threading.Thread(target=engine.warm_up) for _ in range(8)]
+    engine = Engine(tmp_path, load_toy=load)
+    threads = [threading.Thread(target=lambda: warming.append(engine.warm_up())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    engine._warm.join()
-    assert len(loads) == 1
+    all_have_asked.set()
+    for thread in warming:
+        thread.join()
+    assert len(loads) == 1 and len(warming) == 8 and "the disk is gone" in caplog.text
     assert engine.start_model() == ("model", "tokenizer") and len(loads) == 2
+
+
+def test_a_race_says_that_the_toy_cannot_be_loaded(tmp_path):
+    engine = Engine(tmp_path, load_toy=lambda: 1 / 0)
+    run = ended(engine.start({**SMALL, "steps": 1}))
+    assert run.status == "failed" and "toy model could not be loaded" in status(run)
 
 
 def test_the_feed_sends_every_measurement_once(engine):

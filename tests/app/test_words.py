@@ -4,7 +4,7 @@ import pytest
 
 from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.store.writer import create_run
-from app.engine import LiveRun
+from app.live import LiveRun
 from app.runs import StoredRun
 from app.tabs.chat import bubble, suggested_prompts, verdict_line, why_silent
 from app.tabs.train import describe_sets

@@ -95,9 +95,9 @@ def measured_before(out: Path) -> dict:
             return {}
         found = json.loads(out.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{out}: cannot be read ({error}); give another file.") from error
+        raise InputError(f"{out} cannot be read ({error}); give another file.") from error
     if not isinstance(found, dict) or "machine" not in found:
-        raise InputError(f"{out}: does not contain results of the bench; give another file.")
+        raise InputError(f"{out} does not contain results of the bench; give another file.")
     return found
 
 

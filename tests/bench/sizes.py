@@ -3,7 +3,7 @@
     python -m tests.bench.sizes           the table, with our goals
     python -m tests.bench.sizes --list    and every place that misses one
 
-A guide, not a thing to golf for. What is measured: the Python files of `adadpo_mini/` and `app/`.
+Guides, not scores to chase. What is measured: the Python files of `adadpo_mini/` and `app/`.
 """
 
 import argparse

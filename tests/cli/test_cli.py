@@ -31,7 +31,12 @@ def test_bad_input_gives_exit_code_2_and_one_line(bad_file, capsys, transformers
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["--methods", "dpo,ppo"], "ppo"),
+        (
+            ["--methods", "dpo,ppo"],
+            "there is no method 'ppo'; did you mean 'ipo'? The methods are dpo, ",
+        ),
+        (["--methods", "dpo,simpo,dpo"], "'dpo' is listed twice"),
+        (["--methods", ","], "methods must be one or more of dpo, "),
         (["--steps", "0"], "steps"),
         (["--beta", "-1"], "beta"),
         (["--seed", "99999999999999999999999"], "seed"),
@@ -101,10 +106,16 @@ def test_what_was_no_number_is_a_dash_in_the_closing_table(capsys):
     assert [cell.strip() for cell in line.split("│")[1:-1]] == ["dpo", "9", "–", "-1.0", *"–––"]
 
 
-def test_brackets_in_a_prompt_are_text(tiny, tmp_path, capsys):
+def test_no_method_that_there_is_resembles_this_one(capsys):
+    assert main(["race", *QUICK, "--methods", "zzz"]) == 2
+    assert "there is no method 'zzz'. The methods are dpo, " in capsys.readouterr().err
+
+
+def test_brackets_in_a_prompt_are_text_and_a_pipe_gets_whole_lines(tiny, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"model": str(tiny), "methods": []}))
     assert main(["chat", str(tmp_path), "--prompt", "[/b] [red]hi"]) == 0
-    assert "[/b] [red]hi" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "[/b] [red]hi" in printed and printed.endswith("┘\n") and printed.count("reference") == 1
 
 
 def test_json_is_all_that_is_printed_when_asked_for(capsys):

@@ -85,7 +85,7 @@ def test_the_tables_show_what_the_json_has(run, capsys):
 WRONG = {
     "pair too large": (("--pair", "201"), "no held-out pair 201; give --pair from 1 to 200."),
     "pair 0": (("--pair", "0"), "no held-out pair 0"),
-    "no snapshot": (("--step", "1"), "no snapshot"),
+    "no snapshot": (("--step", "1"), "no snapshot at step 1; use a snapshot (--step 0, 2, 4)"),
     "another method": (("--method", "adpo"), "did you mean 'adadpo'?"),
 }
 

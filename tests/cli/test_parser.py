@@ -112,6 +112,14 @@ def test_the_examples_of_the_commands_about_a_run_work(tmp_path, monkeypatch, ca
     assert (tmp_path / "runs" / "swap" / "report.html").is_file()
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_is_besides_its_default(command, capsys):
+    told = help_of(capsys, command).partition("options:")[2]
+    told = told.partition("Example:")[0]
+    bare = re.findall(r"(--[a-z-]+)(?: [A-Z_]+| \{\S+\})? (?:\(default|--[a-z]|$)", told)
+    assert "--help" in told and bare == []
+
+
 def test_version_is_that_of_the_package(capsys):
     from importlib.metadata import version
 
@@ -138,6 +146,10 @@ TYPOS = {
     "preset": (["race", "--preset", "helthy"], "did you mean 'healthy'?"),
     "engine": (["train", "--engine", "trll"], "did you mean 'trl'?"),
     "space": (["race", "--space", "ration"], "did you mean 'ratio'?"),
+    "flag": (["train", "--methods", "dpo"], "'--method'? See `adadpo-mini train --help`."),
+    "flag with =": (["race", "--stepz=3"], "did you mean '--steps'?"),
+    "flag by its field": (["race", "--learning_rate", "1"], "did you mean '--lr'?"),
+    "flag of all commands": (["--versoin", "losses"], "did you mean '--version'?"),
     "kind of table": (["table", "claim", "x.csv"], "did you mean 'claims'?"),
 }
 
@@ -162,7 +174,7 @@ def test_from_python_too():
         (lambda: race(engine="onw"), "own"),
         (lambda: find_preset("saturate"), "saturated"),
     ):
-        with pytest.raises(InputError, match=rf"; did you mean '{guess}'\?$"):
+        with pytest.raises(InputError, match=rf"; did you mean '{guess}'\?( The methods are |$)"):
             wrong()
 
 

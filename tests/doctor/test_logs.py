@@ -163,7 +163,7 @@ def test_a_folder_without_a_log_is_refused(tmp_path, run_folder):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(InputError, match="model.config.json: does not name a model"):
+    with pytest.raises(InputError, match="model.config.json does not name a model"):
         read_log(model)
     with (run_folder / "dpo" / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 3, "los\n')

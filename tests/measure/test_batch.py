@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from adadpo_mini.losses import adadpo_loss
+from adadpo_mini.losses import adadpo_loss, dpo_loss
 from adadpo_mini.measure.batch import BatchLoss, describe
 
 SHIFTS = {"chosen": (2.0, -1.0, 0.5), "rejected": (1.0, -6.0, 1.5)}
@@ -58,3 +58,15 @@ def test_log_probs_shifts_and_rewards_are_means_of_each_side(event):
     margin = event["rewards/chosen"] - event["rewards/rejected"]
     assert event["rewards/margins"] == pytest.approx(margin)
     assert event["rewards/accuracies"] == pytest.approx(2 / 3), "of the last pair u_w < u_l"
+
+
+def test_the_ranking_accuracy_compares_log_probs_without_the_reference():
+    """Two of three pairs gain on the reference, but only one chosen answer is the likelier one."""
+    chosen, rejected = torch.tensor([-5.0, -9.0, -8.0]), torch.tensor([-6.0, -7.0, -8.0])
+    ref_chosen, ref_rejected = torch.tensor([-6.0, -12.0, -7.0]), torch.tensor([-6.0, -8.0, -9.0])
+    loss = dpo_loss(chosen, rejected, ref_chosen, ref_rejected)
+    lengths = torch.ones(3)
+    shifts = (chosen - ref_chosen, rejected - ref_rejected)
+    event = describe(BatchLoss(loss, chosen, rejected, *shifts, lengths, lengths))
+    assert event["rewards/accuracies"] == pytest.approx(2 / 3)
+    assert event["ranking_accuracy"] == pytest.approx(1 / 3)

@@ -304,7 +304,7 @@ def trl_dpo(tiny, tmp_path_factory):
         trainer.loss_types, trainer.loss_weights, trainer.beta = [kind], [1.0], beta
         trainer.ref_model = answers_with(reference)
         inputs = {"input_ids": mask, "attention_mask": mask, "completion_mask": mask}
-        return trainer._compute_loss(answers_with(policy), inputs, return_outputs=False)
+        return trainer.compute_loss(answers_with(policy), inputs, return_outputs=False)
 
     return loss
 

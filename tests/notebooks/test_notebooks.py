@@ -86,9 +86,9 @@ def test_check_names_a_changed_a_missing_and_an_orphaned_notebook(folder):
     result = check(folder)
     assert result.returncode == 1
     changed, missing, orphaned, _ = result.stderr.splitlines()
-    assert "a.ipynb: differs" in changed
-    assert "b.ipynb: missing" in missing
-    assert "c.ipynb: has no source" in orphaned
+    assert "a.ipynb differs" in changed
+    assert "b.ipynb is missing" in missing
+    assert "c.ipynb has no source" in orphaned
 
 
 def test_building_twice_gives_the_same_bytes(folder):

@@ -47,6 +47,6 @@ def test_a_damaged_folder_is_told_in_a_sentence(tmp_path):
     write_folder(tmp_path / "set", ROWS)
     for file in (tmp_path / "set").glob("*.arrow"):
         file.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="set: cannot be read") as caught:
+    with pytest.raises(InputError, match="set cannot be read") as caught:
         load_pairs(tmp_path / "set")
     assert "\n" not in str(caught.value)

@@ -139,14 +139,14 @@ def test_an_incomplete_last_line_does_not_count(swept, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"my notes", "not a sweep's results"),
-        (b"a,b\n1,2\nhalf a li", "not a sweep's results"),
-        ((",".join(COLUMNS) + ",mine").encode(), "not a sweep's results"),
+        (b"my notes", "does not contain a sweep's results"),
+        (b"a,b\n1,2\nhalf a li", "does not contain a sweep's results"),
+        ((",".join(COLUMNS) + ",mine").encode(), "does not contain a sweep's results"),
         (
             (",".join(COLUMNS) + "\nsets,tone,dpo\n").encode(),
-            "line 2: has a cell too few",
+            "line 2 has a cell too few",
         ),
-        (("\ufeff" + ",".join(COLUMNS) + "\n").encode(), "line 1: begins with a byte order mark"),
+        (("\ufeff" + ",".join(COLUMNS) + "\n").encode(), "line 1 begins with a byte order mark"),
         (None, "is a folder"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_disk_that_is_full_ends_a_sweep_which_goes_on_when_there_is_room(swept
     before, limits = part.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
     try:
-        with pytest.raises(WriteError, match=r"part\.csv: cannot be written"):
+        with pytest.raises(WriteError, match=r"part\.csv cannot be written"):
             list(sweep(planned, part, processes=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -94,4 +94,4 @@ def test_a_sweep_whose_worker_is_killed_says_what_to_do(running):
     workers[1].kill()
     said = process.communicate()[1]
     assert process.returncode == 2 and gone(workers) and "Traceback" not in said
-    assert "fewer --processes if need be: it goes on from here.\n" in said
+    assert "fewer --processes if need be: it continues from here.\n" in said

@@ -13,7 +13,8 @@ from adadpo_mini import InputError, completion_logps, load_pairs, race
 from adadpo_mini.cli.entry import main
 from adadpo_mini.errors import WriteError
 from adadpo_mini.models.load import context_length
-from adadpo_mini.store.folder import RunFolder, list_runs, to_json
+from adadpo_mini.store.folder import RunFolder, list_runs
+from adadpo_mini.store.records import to_json
 from adadpo_mini.store.writer import check_free, create_run, reopen_run
 from adadpo_mini.tokens.batch import make_batch, tokenize_pairs
 
@@ -179,7 +180,36 @@ def test_a_chat_takes_the_models_of_any_snapshot(tmp_path, capsys):
     assert answers[1]["dpo"] == answers[1]["adadpo"] == answers[1]["reference"]
     assert answers[0] == answers[2] != answers[1]
     assert main([*ask, "--step", "5"]) == 2
-    assert "no snapshot at step 5" in capsys.readouterr().err
+    instead = "no snapshot at step 5; use a snapshot (--step 0, 1, 2), or leave out --step.\n"
+    assert capsys.readouterr().err.endswith(instead)
+
+
+MISSING = {  # status, whether there is a model, a snapshot, --step, what to do
+    "finished": ("finished", True, [], 7, "leave out --step, or race again with --snapshot-every."),
+    "stopped": (
+        "interrupted", True, [5], 7,
+        "use a snapshot (--step 5), or leave out --step, or finish an interrupted race: `adadpo",
+    ),
+    "killed": (None, False, [], None, "has no saved model; finish an interrupted race: `adadpo"),
+    "killed, one step": (None, False, [], 7, "no snapshots; race again with --snapshot-every."),
+    "diverged": ("diverged", False, [5], None, "no saved model; use a snapshot (--step 5)."),
+    "deleted": ("finished", False, [], None, "dpo has no saved model; race again."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "model", "kept", "step", "words"), MISSING.values(), ids=MISSING
+)
+def test_a_missing_model_comes_with_what_helps_in_that_run(
+    status, model, kept, step, words, tmp_path
+):
+    for folder in (*(["model"] if model else []), *(f"snapshots/step_{n}" for n in kept)):
+        (tmp_path / "dpo" / folder).mkdir(parents=True)
+    if status:
+        (tmp_path / "summary.json").write_text(json.dumps({"status": status}))
+    with pytest.raises(InputError) as caught:
+        RunFolder(tmp_path).check_model("dpo", step)
+    assert words in str(caught.value)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

@@ -15,7 +15,7 @@ import adadpo_mini
 from adadpo_mini.models.reference import RefScores, model_key
 from adadpo_mini.system.cache import cache_folder, keep_tensors, kept_tensors, scratch_folder
 from adadpo_mini.tokens.batch import tokenize_pairs
-from adadpo_mini.tokens.table import cached_tokens
+from adadpo_mini.tokens.table import fit_pairs
 from adadpo_mini.toyworld import data_dir
 
 CONTEXT = 256
@@ -29,8 +29,8 @@ def test_where_nothing_can_be_written_all_works_without(some, toy, monkeypatch, 
     else:
         monkeypatch.setattr("adadpo_mini.system.cache.cache_folder", lambda: None)
     for _ in range(2):
-        assert list(cached_tokens(some, toy[1], CONTEXT)) == tokenize_pairs(some, toy[1], CONTEXT)
-    scores = RefScores(cached_tokens(some, toy[1], CONTEXT), toy[0])
+        assert list(fit_pairs(some, toy[1], CONTEXT)[1]) == tokenize_pairs(some, toy[1], CONTEXT)
+    scores = RefScores(fit_pairs(some, toy[1], CONTEXT)[1], toy[0])
     scores.save(torch.zeros(2, 20))
     assert scores.load() is None
     with scratch_folder() as scratch:
@@ -62,7 +62,7 @@ def model_of(toy):
 
 
 def test_scores_are_found_again_with_gaps_filled_by_either_run(some, toy):
-    tokens = cached_tokens(some, toy[1], CONTEXT)
+    tokens = fit_pairs(some, toy[1], CONTEXT)[1]
     first = torch.randn(2, 20)
     first[:, 5:] = torch.nan
     assert RefScores(tokens, toy[0], seed=1).load() is None
@@ -92,14 +92,14 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_scores_of_another_reference_are_not_found(some, toy, change):
-    tokens = cached_tokens(some, toy[1], CONTEXT)
+    tokens = fit_pairs(some, toy[1], CONTEXT)[1]
     RefScores(tokens, toy[0]).save(torch.zeros(2, 20))
     assert RefScores(tokens, model_of(toy)).load() is not None
     assert RefScores(tokens, change(model_of(toy))).load() is None
 
 
 def test_scores_of_other_pairs_or_made_in_another_way_are_not_found(some, toy):
-    tokens = cached_tokens(some, toy[1], CONTEXT)
+    tokens = fit_pairs(some, toy[1], CONTEXT)[1]
     RefScores(tokens, toy[0], batch=4).save(torch.zeros(2, 20))
     assert RefScores(tokens, toy[0], batch=4).load() is not None
     assert RefScores(tokens, toy[0], batch=8).load() is None
@@ -138,7 +138,7 @@ import adadpo_mini
 from adadpo_mini import load_model, load_pairs
 from adadpo_mini.models.reference import RefScores
 from adadpo_mini.system.cache import cache_folder, code_key
-from adadpo_mini.tokens.table import cached_tokens
+from adadpo_mini.tokens.table import fit_pairs
 
 package = Path(adadpo_mini.__file__).parent
 assert package.parent == Path.cwd(), package
@@ -148,7 +148,7 @@ pairs = load_pairs([{"prompt": "Why?", "chosen": "So.", "rejected": "No."}])
 def found():
     code_key.cache_clear()  # as in a new process
     before = {*cache_folder().glob("tokens-*")} if cache_folder().exists() else set()
-    scores = RefScores(cached_tokens(pairs, tokenizer, 256), model)
+    scores = RefScores(fit_pairs(pairs, tokenizer, 256)[1], model)
     known = scores.load() is not None
     scores.save(torch.zeros(2, 1))
     return {*cache_folder().glob("tokens-*")} == before, known

@@ -11,9 +11,14 @@ from adadpo_mini.pairs.load import load_splits
 from adadpo_mini.pairs.screening import LoadReport
 from adadpo_mini.system.cache import keep_tensors, kept_tensors
 from adadpo_mini.tokens.batch import tokenize_pairs
-from adadpo_mini.tokens.table import TokenTable, cached_tokens, fit_pairs
+from adadpo_mini.tokens.table import TokenTable, fit_pairs
 
 CONTEXT = 256
+
+
+def cached_tokens(pairs, tokenizer, context):
+    """The tokens of pairs that all fit, from the cache if they are there."""
+    return fit_pairs(pairs, tokenizer, context)[1]
 
 
 def test_cached_tokens_are_those_of_tokenize_pairs(some, toy):

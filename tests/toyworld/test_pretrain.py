@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_the_earlier_model(made, tmp_path):
     before, limits = contents(tmp_path / "model"), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
-        with pytest.raises(WriteError, match="model: cannot be written"):
+        with pytest.raises(WriteError, match="model cannot be written"):
             save_base_model(model, tokenizer, tmp_path / "model", steps=2, seed=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

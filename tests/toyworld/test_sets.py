@@ -152,7 +152,7 @@ def test_what_fails_while_a_set_is_written_leaves_the_old_one(tmp_path, monkeypa
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(WriteError, match=r"train\.jsonl: cannot be written"):
+        with pytest.raises(WriteError, match=r"train\.jsonl cannot be written"):
             write_sets(tmp_path, seed=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

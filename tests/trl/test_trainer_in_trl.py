@@ -377,7 +377,7 @@ def test_trls_own_config_is_refused_since_it_names_no_method(tiny, tmp_path, pai
 
 def test_an_older_trl_is_refused(tiny, tmp_path, pairs, monkeypatch):
     monkeypatch.setattr("adadpo_mini.trl.trainer.trl_version", "1.9.2")
-    with pytest.raises(InputError, match="TRL 1.9.2 is too old"):
+    with pytest.raises(InputError, match="TRL 1.9.2 is too old.*pip install 'trl>=1.16,<1.17'"):
         new_trl(tiny, tmp_path, pairs)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+import tomllib
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from adadpo_mini.models.load import load_model  # noqa: E402
 from adadpo_mini.models.policies import whole_model  # noqa: E402
 from adadpo_mini.run import conduct, race_class  # noqa: E402
 from adadpo_mini.store.folder import RunFolder  # noqa: E402
+from adadpo_mini.toyworld import data_dir  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CLOCK = {"time", "own_time", "seconds"}
@@ -134,7 +136,9 @@ def test_several_methods_or_processes_are_refused(monkeypatch):
 def test_without_trl_the_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trl", None)
     assert main(["train", "--engine", "trl", "--steps", "1"]) == 2
-    assert "pip install 'adadpo-mini[trl]'" in capsys.readouterr().err
+    project = tomllib.loads((data_dir().parent / "pyproject.toml").read_text(encoding="utf-8"))
+    [release] = project["project"]["optional-dependencies"]["trl"]
+    assert capsys.readouterr().err.endswith(f"pip install '{release}'.\n")
 
 
 def test_an_unknown_engine_is_refused():

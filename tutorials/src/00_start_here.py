@@ -75,7 +75,7 @@ print(f"Noted. You expect the chosen answers' log-prob to {my_prediction}.")
 # ## 3. The race
 #
 # Two copies of the model now train on the same pairs in the same order. This takes a minute or two,
-# and the figure grows meanwhile. Each line is the mean change in log-prob since the start: the
+# and the figure grows as it runs. Each line is the mean change in log-prob since the start: the
 # difference from the untrained model, which is called the *reference*. **Solid lines are the chosen
 # answers, dashed lines the rejected ones.**
 
@@ -210,7 +210,7 @@ for log_probs in (own_weights, shared_weight):
         print(f"{log_probs.__name__:14}{name:7} chosen {u_w:+6.2f}, rejected {u_l:+6.2f}")
 
 # %% [markdown]
-# With its own weight the chosen log-prob rises. A free pair never shows a falling chosen answer.
+# With its own weight the chosen log-prob rises. If the two share no weights, the chosen never falls.
 # With the shared weight, the only way to widen the gap is down, and the chosen answer falls too.
 # AdaDPO's heavier chosen side slows this fall, but it does not reverse it.
 #

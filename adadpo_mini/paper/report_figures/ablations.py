@@ -1,4 +1,4 @@
-"""One knob of AdaDPO against what comes of it, a line for each data set."""
+"""One knob of AdaDPO against its effect, a line for each data set."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 
 
 def ablation_figure(rows: Sequence[Row], experiment: str, quantity: Quantity) -> go.Figure | None:
-    """The quantity against what is varied, a line for each data set; None if there are no runs.
+    """Draw the quantity against what is varied, a line for each data set; None without runs.
 
     The error bars are 95 % t intervals over seeds.
 
@@ -58,7 +58,7 @@ def ablation_figure(rows: Sequence[Row], experiment: str, quantity: Quantity) ->
 def _by_varied(
     rows: Sequence[Row], experiment: str, quantity: Quantity
 ) -> dict[str, dict[object, list[float]]]:
-    """The quantity of all runs, by data set and then by the varied value."""
+    """Return the quantity of all runs, by data set and then by the varied value."""
     _, varied = VARIED[experiment]
     found: dict[str, dict[object, list[float]]] = {}
     for row in ablation_rows(rows, experiment):
@@ -82,7 +82,7 @@ def _add_line(
     symbol: str,
     hover: str,
 ) -> list[float]:
-    """Draw the line of one data set; returns both ends of every error bar."""
+    """Draw the line of one data set; return both ends of every error bar."""
     means = [point.mean for point in points.values()]
     spreads = [point.half_width if point.count > 1 else 0 for point in points.values()]
     figure.add_scatter(

@@ -16,7 +16,7 @@ Curve = Mapping[float, Estimate]
 
 
 def curve_figure(rows: Sequence[Row], data: str, setting: tuple[float, float]) -> go.Figure:
-    """Δchosen (solid) and Δrejected (dashed) by training step, in nats per completion.
+    """Draw Δchosen (solid) and Δrejected (dashed) by training step, in nats per completion.
 
     The line is the mean over seeds, the band its 95 % t interval. A method has the same colour as
     in every figure.

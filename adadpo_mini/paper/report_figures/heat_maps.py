@@ -25,7 +25,7 @@ Scale = Sequence[tuple[float, str]]
 
 
 def grid_panels(rows: Sequence[Row], quantity: Quantity) -> dict[str, go.Figure]:
-    """A heat map for each method, and one for AdaDPO minus DPO and AdaDPO minus the fixed ratio.
+    """Draw a heat map for each method, for AdaDPO minus DPO, and for AdaDPO minus the fixed ratio.
 
     Returns:
         The figures by title. Methods without results are left out.
@@ -50,7 +50,7 @@ def grid_panels(rows: Sequence[Row], quantity: Quantity) -> dict[str, go.Figure]
 
 
 def ceiling_panels(rows: Sequence[Row]) -> dict[str, go.Figure]:
-    """Where ρ is at its ceiling: share of pairs, mean over a run's measured steps from 1 on."""
+    """Draw the share of pairs with ρ at its ceiling, a run's mean over measured steps from 1 on."""
     panels = {}
     for method in ("adadpo", "adadpo_policy"):
         by_run: dict[tuple, list[float]] = {}
@@ -68,7 +68,7 @@ def ceiling_panels(rows: Sequence[Row]) -> dict[str, go.Figure]:
 
 
 def heat_map(cells: Cells, quantity: Quantity, scale: Scale, reach: float) -> go.Figure:
-    """Mean of the values over learning rate × β, with its number in every cell.
+    """Draw the mean of the values over learning rate × β, with its number in every cell.
 
     The hover text adds the 95 % t interval over the values and their count. A cell without values
     is empty.
@@ -122,7 +122,7 @@ def _cells(closing: Iterable[Row], method: str, measure: Measure) -> Cells:
 
 
 def _difference_cells(closing: Sequence[Row], rival: str, measure: Measure) -> Cells:
-    """AdaDPO minus the rival, a value for each pair of runs."""
+    """Return AdaDPO minus the rival, a value for each pair of runs."""
     sides = ([row for row in closing if row["method"] == method] for method in ("adadpo", rival))
     cells: Cells = {}
     for (_, rate, beta), seeds in paired_differences(*sides, measure).items():
@@ -131,6 +131,9 @@ def _difference_cells(closing: Sequence[Row], rival: str, measure: Measure) -> C
 
 
 def _reach(panels: Iterable[Cells]) -> float:
-    """The size that four in five cells do not exceed: one wild cell must not pale all others."""
+    """Return the size that four in five cells do not exceed.
+
+    The colours end there, so that one outlier does not wash out the rest.
+    """
     sizes = sorted(abs(fmean(values)) for cells in panels for values in cells.values())
     return (sizes[int(0.8 * (len(sizes) - 1))] if sizes else 0) or 1.0

@@ -9,7 +9,7 @@ LINE_HEIGHT = 16.0  # pixels, of the names at the ends of lines
 
 
 def finish(figure: go.Figure, height: int, left: int, right: int) -> go.Figure:
-    """Set size and margins. The page adds the colours of text and grid, see `figures.js`."""
+    """Set size and margins; return the figure. `figures.js` adds the colours of text and grid."""
     return figure.update_layout(
         template=None,
         height=height,
@@ -20,7 +20,7 @@ def finish(figure: go.Figure, height: int, left: int, right: int) -> go.Figure:
 
 
 def swatch(colour: str, line: str = "━━") -> str:
-    """A piece of a line in its colour, for the text of a label."""
+    """Return a piece of a line in its colour, for the text of a label."""
     return f'<span style="color:{colour}">{line}</span>'
 
 
@@ -46,7 +46,7 @@ def label_ends(
 
 
 def _apart(places: Sequence[float], height: float, line: float = LINE_HEIGHT) -> list[float]:
-    """Rising places at least a line apart: moved down where needed, then up if below the picture.
+    """Return rising places at least a line apart: moved down, then up if below the picture.
 
     >>> _apart([10, 12, 50, 99], 100), _apart([70, 95, 97], 100)
     ([10, 26.0, 50, 99], [68.0, 84.0, 100.0])

@@ -27,7 +27,7 @@ class Quantity:
     reach: float | None
 
     def text(self, value: float) -> str:
-        """The number as it is shown: a real minus sign, and none before a zero.
+        """Return the number as it is shown: a real minus sign, and none before a zero.
 
         >>> LC.difference.text(-0.314), LC.difference.text(-0.001)
         ('−0.31', '0.00')
@@ -36,7 +36,7 @@ class Quantity:
         return text if text.strip("+−0.") else text.lstrip("+−")
 
     def spread_text(self, half_width: float) -> str:
-        """Half of an interval, in the same format but without a sign.
+        """Return half of an interval, in the same format but without a sign.
 
         >>> SHIFT.spread_text(2.04)
         '2.0'
@@ -58,7 +58,7 @@ CEILING_SHARE = Quantity(
 
 
 def rate_text(learning_rate: float) -> str:
-    """A learning rate, short enough for an axis.
+    """Return a learning rate, short enough for an axis.
 
     >>> rate_text(2e-4), rate_text(1.5e-5)
     ('2e−4', '1.5e−5')
