@@ -129,6 +129,10 @@ class RaceConfig:
     def _is_plain(self) -> bool:
         return self.dtype == "float32" and not (self.lora_rank or self.checkpointing)
 
+    def knobs(self) -> dict[str, object]:
+        """Return β and the other arguments of the losses, by name."""
+        return {name: getattr(self, name) for name in KNOBS}
+
     def as_dict(self) -> dict:
         """Return the settings as JSON has them, the methods as a list."""
         return {**asdict(self), "methods": list(self.methods)}

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 import torch
 
-from adadpo_mini.config import KNOBS, RaceConfig
+from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.event import Emit, Event
 from adadpo_mini.methods import EVERY_METHOD
@@ -181,7 +181,7 @@ def _pair_trainer(method: str, policy: Model, prepared: Prepared) -> Trainer:
         policy,
         method,
         learning_rate=config.learning_rate,
-        knobs={name: getattr(config, name) for name in KNOBS},
+        knobs=config.knobs(),
         checkpointing=config.checkpointing,
         **prepared.scoring,
     )

@@ -13,7 +13,6 @@ from adadpo_mini.measure.answers import probe_prompts, win_rates
 from adadpo_mini.models.memory import REMEDY, is_out_of_memory
 from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.store.keeper import Keeper, model_bytes, plan_snapshots, snapshot_steps
-from adadpo_mini.store.records import read_splits
 from adadpo_mini.store.summary import summarize
 from adadpo_mini.store.writer import RunWriter, check_free, create_run, reopen_run, versions
 from adadpo_mini.system.files import free_space, user_path
@@ -283,9 +282,8 @@ def _check_same(race: Race, folder: RunFolder, note: Note) -> None:
 def _same_race(folder: RunFolder) -> Race:
     """Return the race of a run folder, as it was before its first step."""
     settings, start = folder.settings(), folder.load()
-    config, (train, test) = folder.config(), folder.pairs
-    kept = settings.data == "rows" and train.is_file()
-    data = {"splits": read_splits(train, test)} if kept else {"data": folder.source(settings.data)}
+    config, kept = folder.config(), folder.kept_splits()
+    data = {"splits": kept} if kept else {"data": folder.source(settings.data)}
     race = race_class(config.get("engine", OWN))(settings, start=start, **data)
     if kept:  # the pairs no longer know where they came from
         race.report = config.get("report")

@@ -1,6 +1,6 @@
 """Serve the page as a command: the port, the signals, the messages and the exit code.
 
-Only the standard library is imported here, so that the first message appears at once.
+Nothing that takes long is imported here, so that the first message appears at once.
 """
 
 import errno
@@ -8,11 +8,12 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
+
+from adadpo_mini.system.signals import set_handlers
 
 Handler = Callable[[int, FrameType | None], NoReturn]
 
@@ -89,7 +90,7 @@ def free_port(host: str, port: int) -> int:
 
 def _announce(url: str) -> None:
     """Print where the page is. From now on a signal must let the races save what they have."""
-    _set_handlers(_interrupt)
+    set_handlers(_interrupt)
     try:
         print(f"The dashboard is on {url} (Ctrl-C stops it).", flush=True)
     except OSError:  # nobody reads it; at exit the interpreter would try once more
@@ -135,21 +136,9 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 @contextmanager
 def _signals(handler: Handler) -> Iterator[None]:
     """Let Ctrl-C, `kill` and a closed terminal call `handler` until the block ends."""
-    before = _set_handlers(handler)
+    before = set_handlers(handler)
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _set_handlers(handler: Handler) -> dict[int, object]:
-    """Set the handler, except where a signal is ignored; return the handlers it replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}  # signals reach the main thread only
-    before = {}
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows does not know the last one
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-            before[number] = signal.signal(number, handler)
-    return before

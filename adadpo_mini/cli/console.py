@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from adadpo_mini.cli.status import hide
-from adadpo_mini.methods.registry import METHODS
+from adadpo_mini.methods.registry import LOSS_COLUMNS, loss_rows
 from adadpo_mini.models.generate import stream_answers
 from adadpo_mini.store.summary import TITLES, closing_cells
 from adadpo_mini.types import Model, Tokenizer
@@ -44,10 +44,10 @@ def closing_table(summary: dict, out: Path | None) -> None:
 def losses_table() -> None:
     """Print every method with its loss, what it balances and its source."""
     table = Table(show_lines=True)
-    for name in ("name", "loss of a pair", "balanced in", "source"):
+    for name in LOSS_COLUMNS:
         table.add_column(name)
-    for name, method in METHODS.items():
-        table.add_row(*map(escape, (name, method.formula, method.balanced or "–", method.source)))
+    for row in loss_rows():
+        table.add_row(*map(escape, row))
     Console().print(table)
     Console().print(
         "u = log π_θ(y|x) − log π_ref(y|x), p = π_θ(y|x)^(1/|y|), r = sg[min(k·ρ, C)], w chosen, "

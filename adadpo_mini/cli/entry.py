@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -14,7 +13,7 @@ from adadpo_mini.cli.parser import build_parser
 from adadpo_mini.cli.status import hide
 from adadpo_mini.errors import InputError
 from adadpo_mini.system.files import cannot_write
-from adadpo_mini.system.signals import NUMBERS
+from adadpo_mini.system.signals import set_handlers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,24 +93,12 @@ def _caught_signals(whole_process: bool) -> Iterator[None]:
 
     If this is the whole process, a signal after the command only interrupts the process's end.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals never reach other threads
-        return
-    before = _catch(_leave if whole_process else signal.default_int_handler)
+    before = set_handlers(_leave if whole_process else signal.default_int_handler)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if whole_process else handler)
-
-
-def _catch(handler: Callable) -> dict[int, Callable | int]:
-    """Set the handler of the signals that interrupt; returns the handlers of before."""
-    found = {number: signal.getsignal(number) for number in NUMBERS}
-    before = {n: old for n, old in found.items() if old not in (None, signal.SIG_IGN)}
-    for number in before:
-        signal.signal(number, handler)
-    return before
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

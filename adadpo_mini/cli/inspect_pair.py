@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from adadpo_mini.cli.inspection import Inspection, ModelView, Side
-from adadpo_mini.config import KNOBS, RaceConfig
+from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError, did_you_mean
 from adadpo_mini.measure import (
     TokenView,
@@ -22,13 +22,11 @@ from adadpo_mini.measure import (
     probe_logps,
     token_views,
 )
-from adadpo_mini.measure.mass import well_formed_answers_to
-from adadpo_mini.measure.slow import STRANGE
+from adadpo_mini.measure.mass import gives_both_answers, well_formed_answers_to
 from adadpo_mini.methods import EVERY_METHOD, METHODS, BoundLoss
 from adadpo_mini.models.load import context_length, same_vocabulary
 from adadpo_mini.pairs.load import Pair, Pairs, load_splits
 from adadpo_mini.store.folder import RunFolder
-from adadpo_mini.store.records import read_splits
 from adadpo_mini.system.threads import torch_threads
 from adadpo_mini.tokens.batch import TokenizedPair
 from adadpo_mini.tokens.table import fit_pairs
@@ -112,16 +110,12 @@ def _methods(config: RaceConfig, folder: RunFolder, method: str | None) -> Seque
 
 def _held_out(folder: RunFolder, config: RaceConfig) -> Pairs:
     """Return the held-out pairs, from the run folder if it keeps them."""
-    train, test = folder.pairs
-    if config.data == "rows" and train.is_file():
-        return read_splits(train, test)[1]
-    return load_splits(folder.source(config.data))[1]
+    return (folder.kept_splits() or load_splits(folder.source(config.data)))[1]
 
 
 def _loss(method: str, config: RaceConfig) -> BoundLoss:
     """Return the loss that a method is measured with on pairs."""
-    knobs = {name: getattr(config, name) for name in KNOBS}
-    return EVERY_METHOD[method].bind(knobs)
+    return EVERY_METHOD[method].bind(config.knobs())
 
 
 def _side(text: str, views: Mapping[str, TokenView]) -> Side:
@@ -170,9 +164,7 @@ def _why_not_counted(reference: Model, tokenizer: Tokenizer, pair: Pair) -> str 
     """Return why the toy world's answers cannot be counted; None if they can."""
     if not is_countable(pair):
         return f"{TOY_PARTS}: the toy world does not know this prompt and both answers."
-    sides = [pair["chosen"], pair["rejected"]]
-    logps = answer_logps(reference, tokenizer, pair["prompt"], sides)
-    if logps.exp().sum().item() <= STRANGE:
+    if not gives_both_answers(reference, tokenizer, pair):
         return f"{TOY_PARTS}: the reference was not trained on the toy world."
     return None
 

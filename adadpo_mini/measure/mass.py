@@ -17,6 +17,7 @@ from adadpo_mini.tokens.batch import stack_rows, tokenize_completions
 from adadpo_mini.toyworld.grammar import Answer, find_topic, well_formed_answers
 from adadpo_mini.types import Model, Tokenizer
 
+STRANGE = 1e-9  # if the toy world's answers are less probable, the model was not trained on it
 ROWS_AT_ONCE = 48
 LONGEST_ANSWER = 80  # tokens; every well-formed answer of the toy world is shorter
 
@@ -95,6 +96,12 @@ def is_countable(pair: Pair) -> bool:
     except ValueError:
         return False
     return True
+
+
+def gives_both_answers(model: Model, tokenizer: Tokenizer, pair: Pair) -> bool:
+    """Return whether a pair's answers have any probability worth counting under the model."""
+    sides = [pair["chosen"], pair["rejected"]]
+    return answer_logps(model, tokenizer, pair["prompt"], sides).exp().sum().item() > STRANGE
 
 
 def _accounts(pair: Pair, mass: Mapping[str, float], total: float) -> dict[str, float]:

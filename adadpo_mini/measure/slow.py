@@ -16,7 +16,7 @@ from adadpo_mini.measure.displacement import displacement
 from adadpo_mini.measure.kl import sampled_kl
 from adadpo_mini.measure.mass import (
     LONGEST_ANSWER,
-    answer_logps,
+    gives_both_answers,
     is_countable,
     mass_accounts,
 )
@@ -30,7 +30,6 @@ MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
 KL_PROMPTS = 8
 ENOUGH = 1000  # pairs from which these prompts are taken
-STRANGE = 1e-9  # if the toy world's answers are less probable, the model was not trained on it
 
 
 class SlowMeasurements:
@@ -64,12 +63,7 @@ class SlowMeasurements:
         self._countable = [pair for pair in pairs[:MASS_PAIRS] if self._can_count(pair)]
 
     def _can_count(self, pair: Pair) -> bool:
-        """Return whether the toy world lists the pair's answers and the model can produce them."""
-        if not is_countable(pair):
-            return False
-        sides = [pair["chosen"], pair["rejected"]]
-        logps = answer_logps(self._reference, self._tokenizer, pair["prompt"], sides)
-        return logps.exp().sum().item() > STRANGE
+        return is_countable(pair) and gives_both_answers(self._reference, self._tokenizer, pair)
 
     def read(self, model: Model, loss: BoundLoss, *, untrained: bool = False) -> Event:
         """Return the slow measurements of a policy.

@@ -62,10 +62,17 @@ EVERY_METHOD: dict[str, Method] = {
 ALL_METHODS = tuple(EVERY_METHOD)
 
 
-def methods_table() -> str:
-    """Return the table of all losses as Markdown. Notation as in `losses.py`; p = π^(1/|y|)."""
-    rows = (
-        (f"`{name}`", method.formula, method.balanced or "–", method.source)
+LOSS_COLUMNS = ("name", "loss of a pair", "balanced in", "source")
+
+
+def loss_rows() -> list[tuple[str, str, str, str]]:
+    """Return the rows under `LOSS_COLUMNS`. Notation as in `losses.py`; p = π^(1/|y|)."""
+    return [
+        (name, method.formula, method.balanced or "–", method.source)
         for name, method in METHODS.items()
-    )
-    return markdown_table(("name", "loss of a pair", "balanced in", "source"), rows)
+    ]
+
+
+def methods_table() -> str:
+    """Return `loss_rows` as Markdown."""
+    return markdown_table(LOSS_COLUMNS, ((f"`{name}`", *rest) for name, *rest in loss_rows()))

@@ -124,14 +124,9 @@ def diagnoses(
 
 def settings_table(config: RaceConfig) -> list[Setting]:
     """Return the settings of a run, with what they mean and whether they are the defaults."""
-    values = {one.name: getattr(config, one.name) for one in fields(config)}
-    return [
-        Setting(
-            one.name,
-            ", ".join(value) if isinstance(value, tuple) else str(value),
-            one.metadata["help"],
-            value == one.default,
-        )
-        for one in fields(config)
-        for value in [values[one.name]]
-    ]
+    rows = []
+    for one in fields(config):
+        value = getattr(config, one.name)
+        text = ", ".join(value) if isinstance(value, tuple) else str(value)
+        rows.append(Setting(one.name, text, one.metadata["help"], value == one.default))
+    return rows

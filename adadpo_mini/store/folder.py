@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING
 from adadpo_mini.config import TOY, RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.event import Event
-from adadpo_mini.store.records import parse_event, read_object, read_splits, reading, to_json
+from adadpo_mini.store.records import parse_event, read_object, read_splits, reading
 from adadpo_mini.system.files import is_locked, user_path
 from adadpo_mini.toyworld.sets import SETS
 
 if TYPE_CHECKING:  # reading a folder needs no torch
+    from adadpo_mini.pairs.load import Pairs
     from adadpo_mini.types import Model, Tokenizer
-
-__all__ = ["Cursor", "RunFolder", "list_runs", "read_splits", "to_json"]
 
 METRICS, SNAPSHOTS, LOCK = "metrics.jsonl", "snapshots", ".lock"
 ENDINGS = ("finished", "interrupted", "diverged", "failed")
@@ -259,6 +258,16 @@ class RunFolder:
     def pairs(self) -> tuple[Path, Path]:
         """The paths of the training and held-out pairs, for data that came from Python objects."""
         return self.path / "pairs" / "train.jsonl", self.path / "pairs" / "test.jsonl"
+
+    def kept_splits(self) -> "tuple[Pairs, Pairs] | None":
+        """Return the training and held-out pairs, if the run keeps its own.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        train, test = self.pairs
+        kept = self.settings().data == "rows" and train.is_file()
+        return read_splits(train, test) if kept else None
 
 
 def list_runs(root: Path) -> list[RunFolder]:

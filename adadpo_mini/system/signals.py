@@ -1,14 +1,34 @@
-"""Holding back Ctrl-C and similar signals until a race is between two steps."""
+"""Catching Ctrl-C and similar signals, and holding them back while a race is inside a step."""
 
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 NUMBERS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 HURRY = 1.0  # seconds; signals that follow the first one sooner count as the same request
+
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+def set_handlers(handler: Handler) -> dict[int, Handler | int]:
+    """Let Ctrl-C, `kill` and a closed terminal call `handler`, except where they are ignored.
+
+    Returns:
+        The handlers that it replaces, by signal; none outside the main thread, which alone gets
+        signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    found = {number: signal.getsignal(number) for number in NUMBERS}
+    before = {n: old for n, old in found.items() if old not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, handler)
+    return before
 
 
 class HeldSignals:

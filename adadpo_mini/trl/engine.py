@@ -138,7 +138,7 @@ class TrlRace(Race):
     def _event_log(self, emit: Emit, before: Mapping[str, float]) -> EventLog:
         (method,) = self.config.methods
         model = self.models[method]
-        loss = METHODS[method].bind({name: getattr(self.config, name) for name in KNOBS})
+        loss = METHODS[method].bind(self.config.knobs())
 
         def measure() -> Event:
             model.eval()  # with checkpointing, a model in training mode cannot generate
