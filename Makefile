@@ -34,12 +34,15 @@ lint: $(VENV)/.dev
 # The tables of results. A sweep that was killed continues where it stopped; one that is complete
 # runs nothing.
 results: $(VENV)/.dev
-	$(BIN)/adadpo-mini sweep sets --out data/results/sets.csv
-	$(BIN)/adadpo-mini sweep paper --out data/results/paper.csv
-	$(BIN)/adadpo-mini table sets data/results/sets.csv --into data/results/sets.md
-	$(BIN)/adadpo-mini table claims data/results/paper.csv --into data/results/claims.md
+	for plan in arcs sets beta paper; do \
+	  $(BIN)/adadpo-mini sweep $$plan --out data/results/$$plan.csv || exit 1; done
+	for kind in arcs sets beta; do \
+	  $(BIN)/adadpo-mini table $$kind data/results/$$kind.csv --into data/results/$$kind.md || exit 1; done
+	for kind in claims findings; do \
+	  $(BIN)/adadpo-mini table $$kind data/results/paper.csv --into data/results/$$kind.md || exit 1; done
 	$(BIN)/adadpo-mini losses --into data/results/losses.md
 	$(BIN)/python -m tests.bench.tables data/results/bench.json --into data/results/speed.md
+	$(BIN)/python -m tests.bench.doctor_score --into data/results/doctor.md
 	$(BIN)/python -m tests.bench.readme
 
 sizes: $(VENV)/.dev

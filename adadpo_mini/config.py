@@ -47,7 +47,7 @@ class RaceConfig:
     data: str = setting(
         "tone",
         "a toy set, a file (JSON lines, JSON, CSV, Parquet), a folder written by `datasets`, or a "
-        "hub name",
+        "hub name; DATA:SPLIT names a split",
     )
     model: str = setting(TOY, "toy, a folder, or a hub name")
     methods: tuple[str, ...] = setting(
@@ -55,8 +55,10 @@ class RaceConfig:
     )
     steps: int = setting(120, "training steps", least=1, most=MILLION)
     batch_size: int = setting(16, "pairs per step", least=1, most=MILLION)
-    beta: float = setting(0.1, "β of the loss", above=0)
-    learning_rate: float = setting(2e-4, "learning rate", above=0, flag="--lr")
+    beta: float = setting(1.0, "β of the loss; on large models, 0.1 is usual", above=0)
+    learning_rate: float = setting(
+        1e-4, "learning rate; on large models, 1e-6 is usual", above=0, flag="--lr"
+    )
     seed: int = setting(0, "seed of the batches, the sampling and the adapters")
     eval_every: int = setting(5, "steps between evaluations, at most 5", least=1, most=5)
     eval_pairs: int = setting(32, "held-out pairs to evaluate on", least=1, most=MILLION)
@@ -100,10 +102,16 @@ class RaceConfig:
         None, "smallest β_w/β_l, which the paper does not have", unset="none", group=LOSS_KNOBS
     )
     ratio: float = setting(2.0, "c of fixed_ratio", above=0, group=LOSS_KNOBS)
-    gamma: float = setting(0.5, "γ of SimPO", least=0, group=LOSS_KNOBS)
+    match_ratio: bool = setting(
+        False, "train adadpo first, and set the ratio of fixed_ratio to its mean ρ"
+    )
+    simpo_beta: float = setting(
+        2.0, "β of SimPO, which multiplies log-probs per token", above=0, group=LOSS_KNOBS
+    )
+    gamma: float = setting(1.0, "γ of SimPO", least=0, group=LOSS_KNOBS)
     alpha: float = setting(0.01, "α of R-DPO", least=0, group=LOSS_KNOBS)
     nll_weight: float = setting(
-        1.0, "weight of imitation in CPO and ORPO", least=0, group=LOSS_KNOBS
+        1.0, "weight of imitation in RPO, CPO and ORPO", least=0, group=LOSS_KNOBS
     )
     penalty: float = setting(50.0, "λ of DPOP", least=0, group=LOSS_KNOBS)
     per_token: bool = setting(False, "IPO with u/|y|, as in TRL", group=LOSS_KNOBS)
@@ -124,6 +132,13 @@ class RaceConfig:
         object.__setattr__(self, "methods", _as_methods(self.methods))  # last: it loads torch
         if not self._is_plain:
             _check_need_no_plain_weights(self.methods)
+        if self.match_ratio and "fixed_ratio" not in self.methods:
+            raise InputError(
+                "match_ratio sets the ratio of fixed_ratio; add fixed_ratio to the methods, or "
+                "leave match_ratio out."
+            )
+        if self.pairs_at_once and self.pairs_at_once < self.batch_size:
+            _check_couple_no_pairs(self.methods)
 
     @property
     def _is_plain(self) -> bool:
@@ -195,6 +210,17 @@ def _check_need_no_plain_weights(methods: Iterable[str]) -> None:
             raise InputError(
                 f"methods must not include {name} if dtype, lora_rank or checkpointing are set; "
                 "leave one of them out."
+            )
+
+
+def _check_couple_no_pairs(methods: Iterable[str]) -> None:
+    from adadpo_mini.methods import EVERY_METHOD
+
+    for name in methods:
+        if EVERY_METHOD[name].couples_pairs:
+            raise InputError(
+                f"{name} needs its whole batch in one pass, so pairs_at_once must not be smaller "
+                "than batch_size; leave one of them out."
             )
 
 

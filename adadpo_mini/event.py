@@ -6,7 +6,20 @@ A trainer makes it, the run folder keeps it, the figures and the page draw it, t
 from collections.abc import Callable, Mapping
 
 Event = dict[str, float]
-"""A flat dict of numbers with TRL's names, such as `logps/chosen`; see `Trainer.step`."""
+"""A flat dict of numbers with TRL's names. Who makes which, and describes it:
+
+    step, epoch, learning_rate, grad_norm, num_tokens, time, own_time     `Trainer.step`, `Race`
+    loss, logps/…, rewards/…, ranking_accuracy, shift/…, ada/…            `measure.batch.describe`
+    balance/ratio        per token; 1 only for answers of equal length    `measure.forces.balance`
+    eval_…               the same on held-out pairs                       `Trainer.evaluate`
+    rlhf/…               the reward model and the sampled answers         `RlhfTrainer.step`
+    eval_kl, eval_length, displacement/…                                  `measure.slow.read`
+    update/…             what the step's update does to held-out pairs    `measure.slow.watch`
+    mass/…               means over held-out prompts                      `measure.ledgers.read`
+    mass/…/low, /high    the range over these prompts
+
+Log-probs, KL, lengths and mass are of π itself, which is temperature 1.
+"""
 OnEvent = Callable[[str, Event], None]
 """Called with (method, event) as they happen."""
 Emit = Callable[[Mapping[str, Event]], None]

@@ -52,16 +52,18 @@ def measurement_figure(events: Mapping[str, Sequence[Event]], key: str, unit: st
     """One number of the events against the training step, one curve per method.
 
     Args:
-        events: a race's events by method; a step without the number has no point.
+        events: a race's events by method; a step without the number has no point. If they have
+            `<key>/low` and `<key>/high`, as the mass ledger has, error bars show this range.
         key: the number, such as "eval_rewards/margins".
         unit: the title of its axis.
     """
     figure = go.Figure()
     for method, log in events.items():
-        points = [(event["step"], event[key]) for event in log if event.get(key) is not None]
+        points = [event for event in log if event.get(key) is not None]
         figure.add_scatter(
-            x=[step for step, _ in points],
-            y=[value for _, value in points],
+            x=[event["step"] for event in points],
+            y=[event[key] for event in points],
+            error_y=_range_of(points, key),
             name=LABELS[method],
             mode="lines+markers" if len(points) < 10 else "lines",
             line={"color": COLOURS[method], "width": 2},
@@ -77,6 +79,21 @@ def measurement_figure(events: Mapping[str, Sequence[Event]], key: str, unit: st
         hovermode="x unified",
     )
     return figure
+
+
+def _range_of(points: Sequence[Event], key: str) -> dict | None:
+    """Return the error bars from `<key>/low` to `<key>/high`; None if a point has none."""
+    low, high = f"{key}/low", f"{key}/high"
+    if not points or any(event.get(end) is None for event in points for end in (low, high)):
+        return None
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [event[high] - event[key] for event in points],
+        "arrayminus": [event[key] - event[low] for event in points],
+        "thickness": 1,
+        "width": 3,
+    }
 
 
 class LiveTrajectories:

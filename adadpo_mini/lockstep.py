@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from statistics import fmean
 
 import torch
 
 from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
-from adadpo_mini.event import Emit, Event
+from adadpo_mini.event import Emit, Event, Note, say_nothing
 from adadpo_mini.methods import EVERY_METHOD
 from adadpo_mini.models.policies import new_policy
 from adadpo_mini.models.state import TrainingState
@@ -18,7 +21,7 @@ from adadpo_mini.pairs.load import Pairs
 from adadpo_mini.prepare import Prepared, prepare
 from adadpo_mini.rlhf import RlhfTrainer
 from adadpo_mini.system.threads import torch_threads
-from adadpo_mini.trainer import MethodTrainer, Trainer
+from adadpo_mini.trainer import MatchedNormTrainer, MethodTrainer, Trainer
 from adadpo_mini.types import Model, Tokenizer
 
 RACE = "race"  # no method's name
@@ -118,13 +121,14 @@ class Race:
         config, step, last = self.config, self.step, self.step == self.config.steps
         began = time.perf_counter()
         batch = self.prepared.train.batch(self.batches[step])
-        evaluate = last or step % config.eval_every == 0
+        evaluate = self.evaluates_at(step)
         measure = config.measure_every > 0 and (last or step % config.measure_every == 0)
 
         def run(trainer: MethodTrainer) -> Event:
             slow = self.measure(trainer, untrained=step == 0) if measure else {}
             held_out = trainer.evaluate(self.prepared.probe) if evaluate else {}
-            return {**trainer.step(batch, update=not last), **held_out, **slow}
+            changes = self.watch(trainer) if measure and not last else dict
+            return {**trainer.step(batch, update=not last), **held_out, **slow, **changes()}
 
         events = list(pool.map(run, self.trainers.values()))
         self.seconds += time.perf_counter() - began
@@ -134,9 +138,17 @@ class Race:
             for method, event in zip(config.methods, events, strict=True)
         }
 
+    def evaluates_at(self, step: int) -> bool:
+        """Return whether the methods are measured on the held-out probe at this step."""
+        return step % self.config.eval_every == 0 or step == self.config.steps
+
     def measure(self, trainer: MethodTrainer, *, untrained: bool = False) -> Event:
         """Take the slow measurements of a policy, see `SlowMeasurements.read`."""
         return self.prepared.slow.read(trainer.model, trainer.loss, untrained=untrained)
+
+    def watch(self, trainer: MethodTrainer) -> Callable[[], Event]:
+        """Begin to watch a policy's update, see `SlowMeasurements.watch`."""
+        return self.prepared.slow.watch(trainer.model, trainer.loss)
 
     def state(self) -> TrainingState:
         """Return what `restore` needs to continue; the tensors share memory with the models."""
@@ -170,14 +182,38 @@ class Race:
                 self.prepared.kept_scores.save(self.prepared.train.scores)
 
 
+def with_matched_ratio(race: Race, note: Note = say_nothing) -> Race:
+    """Return the same race with the ratio of `fixed_ratio` equal to AdaDPO's mean ρ.
+
+    AdaDPO trains once to measure it: the same start, pairs and order, without a run folder. A
+    constant of this size gives the chosen side the same dose in total, so what differs between the
+    two is due to adapting.
+
+    Raises:
+        InputError: AdaDPO diverges.
+    """
+    note("training adadpo first, to measure its mean ρ")
+    given = {"splits": (race.train_pairs, race.held_out), "start": (race.reference, race.tokenizer)}
+    alone = replace(race.config, methods=("adadpo",), match_ratio=False, measure_every=0)
+    try:
+        weights = [event["ada/rho"] for _, event in Race(alone, **given).events()]
+    except FloatingPointError as error:
+        raise InputError(str(error)) from error
+    ratio = round(fmean(weights[:-1]), 4)  # the last batch is not trained on
+    note(f"the ratio of fixed_ratio is {ratio:g}, AdaDPO's mean ρ")
+    return Race(replace(race.config, ratio=ratio), **given)
+
+
 def new_trainer(method: str, policy: Model, prepared: Prepared) -> MethodTrainer:
     """Make the trainer of a method, as its entry in the registry says."""
     return TRAINERS[EVERY_METHOD[method].trained_by](method, policy, prepared)
 
 
-def _pair_trainer(method: str, policy: Model, prepared: Prepared) -> Trainer:
+def _pair_trainer(
+    method: str, policy: Model, prepared: Prepared, new: type[Trainer] = Trainer
+) -> Trainer:
     config = prepared.config
-    return Trainer(
+    return new(
         policy,
         method,
         learning_rate=config.learning_rate,
@@ -202,6 +238,7 @@ def _rlhf_trainer(method: str, policy: Model, prepared: Prepared) -> RlhfTrainer
 
 TRAINERS: dict[str, Callable[[str, Model, Prepared], MethodTrainer]] = {
     "pairs": _pair_trainer,
+    "matched_norm": partial(_pair_trainer, new=MatchedNormTrainer),
     "rlhf": _rlhf_trainer,
 }
 

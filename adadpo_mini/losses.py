@@ -110,8 +110,9 @@ def adadpo_loss(
 
     Let x = exp(a/|y|), the geometric mean over a completion's tokens; then ρ = x_w/x_l. For
     completions of equal length, DPO pushes x_l down ρ times as hard as it pushes x_w up. The
-    coefficient cancels this factor until it reaches the ceiling. The raw form, without |y|, does
-    the same for x = exp(a).
+    coefficient cancels this factor until it reaches the ceiling. For other completions a factor
+    remains: |∂L/∂x_w| / |∂L/∂x_l| = |y_w|/|y_l|. The raw form, without |y|, balances x = exp(a)
+    whatever the lengths.
 
     Args:
         policy_chosen_logps: log π_θ(y_w|x), summed over the completion, nats, shape (batch,).
@@ -192,8 +193,9 @@ def fixed_ratio_loss(
 
         L = −log σ(c·β·u_w − β·u_l)
 
-    If AdaDPO does better than this, adapting is the reason, and not the larger weight alone. It is
-    DPO-Shift with f = 1/c and β' = c·β. The arguments are those of `dpo_loss`; `ratio` is c.
+    With c equal to AdaDPO's own mean ρ, both give the chosen side the same dose; if AdaDPO does
+    better, adapting is the reason. A larger c is a larger dose, and shows nothing about adapting.
+    It is DPO-Shift with f = 1/c and β' = c·β. The arguments are those of `dpo_loss`; `ratio` is c.
 
     Raises:
         ValueError: shapes differ, or β or c is not positive.

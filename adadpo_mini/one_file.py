@@ -47,7 +47,7 @@ def adadpo_loss(
     beta: float = 0.1,
     ceiling: float = 2.0,
 ) -> Tensor:
-    """DPO with a weight on the chosen side that balances the two sides, pair by pair.
+    """DPO with a weight on the chosen side: it balances two answers of equal length, pair by pair.
 
         ρ = exp(u_w/|y_w| − u_l/|y_l|)
         L = −log σ(β_w·u_w − β·u_l),   β_w = β·sg[min(ρ, C)]
@@ -118,8 +118,8 @@ def train(
     method: str = "adadpo",
     steps: int = 120,
     batch_size: int = 16,
-    learning_rate: float = 2e-4,
-    beta: float = 0.1,
+    learning_rate: float = 1e-4,
+    beta: float = 1.0,
     seed: int = 0,
 ) -> list[dict[str, float]]:
     """Train `model` in place; return each step's loss and mean u of each side before its update."""

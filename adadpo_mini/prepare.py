@@ -10,16 +10,18 @@ from adadpo_mini.errors import InputError
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.measure.slow import SlowMeasurements
 from adadpo_mini.methods import EVERY_METHOD
-from adadpo_mini.models.load import context_length, load_model
+from adadpo_mini.models.load import TOY, context_length, load_model
 from adadpo_mini.models.memory import SMALL, check_training_fits
 from adadpo_mini.models.reference import Logps, RefScores, ScoredBatch, ScoredPairs, model_key
 from adadpo_mini.models.shared_prompt import can_share_prompts, shared_logps
+from adadpo_mini.pairs.cautions import foreign, too_few
 from adadpo_mini.pairs.load import Pairs, load_splits
 from adadpo_mini.pairs.screening import loading_note
 from adadpo_mini.system.cache import digest
 from adadpo_mini.system.threads import choose_threads
 from adadpo_mini.tokens.batch import TokenizedPair, make_batch
-from adadpo_mini.tokens.table import TokenTable, fit_pairs
+from adadpo_mini.tokens.fitting import fit_splits
+from adadpo_mini.tokens.table import TokenTable
 from adadpo_mini.tokens.templates import prompt_form
 from adadpo_mini.types import Model, Tokenizer
 
@@ -33,7 +35,8 @@ class Prepared:
         reference: the model that all methods start from; it is never trained.
         tokenizer: the tokenizer that all models share.
         train_pairs: the pairs to train on; held_out: the pairs to measure on.
-        report: a sentence about dropped or contradictory rows; None if there are none.
+        report: sentences about how the rows were read, which were dropped, and whether they are
+            too few or foreign to the toy; None if there is nothing to say.
         trained_on_held_out: True if all pairs have the same prompt. They cannot be split then, so
             the measurements are on the training pairs.
         prompt_form: the format string that makes a typed question into a prompt like the pairs'.
@@ -89,8 +92,9 @@ def prepare(
     config = replace(config, threads=threads)
 
     context = context_length(reference)
-    train_pairs, train_tokens = fit_pairs(train_split, tokenizer, context)
-    held_out, held_out_tokens = fit_pairs(held_out_split, tokenizer, context)
+    (train_pairs, train_tokens), (held_out, held_out_tokens) = fit_splits(
+        train_split, held_out_split, tokenizer, context
+    )
     _check_memory(config, reference, train_tokens)
     scoring = {
         "logps": fastest_logps(reference, train_tokens, held_out_tokens),
@@ -98,7 +102,8 @@ def prepare(
     }
     kept_scores = _kept_scores(config, reference, train_tokens, scoring["logps"])
     known = kept_scores.load() if kept_scores else None
-    probe = held_out_tokens[: config.eval_pairs]
+    probe_tokens = held_out_tokens[: config.eval_pairs]
+    probe = ScoredPairs(reference, probe_tokens, **scoring).batch(range(len(probe_tokens)))
     tokens = (train_tokens, held_out_tokens)
     return Prepared(
         config=config,
@@ -106,12 +111,12 @@ def prepare(
         tokenizer=tokenizer,
         train_pairs=train_pairs,
         held_out=held_out,
-        report=loading_note(train_pairs.report, held_out.report),
-        trained_on_held_out=train_split is held_out_split,
+        report=_report(config, train_pairs, None if held_out is train_pairs else held_out, probe),
+        trained_on_held_out=train_pairs is held_out,
         prompt_form=prompt_form([pair["prompt"] for pair in train_pairs[:1000]]),
         train=ScoredPairs(reference, train_tokens, **scoring, known=known),
-        probe_tokens=probe,
-        probe=ScoredPairs(reference, probe, **scoring).batch(range(len(probe))),
+        probe_tokens=probe_tokens,
+        probe=probe,
         scoring=scoring,
         slow=SlowMeasurements(
             reference, tokenizer, held_out, held_out_tokens, config.seed, **scoring
@@ -121,6 +126,24 @@ def prepare(
             [digest(t for side in tokens for t in (side.ids, side.ends)), model_key(reference)]
         ),
     )
+
+
+def _report(
+    config: RaceConfig, train_pairs: Pairs, held_out: Pairs | None, probe: ScoredBatch
+) -> str | None:
+    """Return what to tell the user about the data before training; None if there is nothing.
+
+    Args:
+        held_out: None if these are the training pairs.
+    """
+    notes = [
+        loading_note(train_pairs.report, held_out and held_out.report),
+        too_few(len(train_pairs), len(held_out or ())),
+    ]
+    if config.model == TOY:
+        total = probe.ref_chosen_logps.sum() + probe.ref_rejected_logps.sum()
+        notes.append(foreign(float(total / probe.rows.lengths.sum()), config.data))
+    return " ".join(filter(None, notes)) or None
 
 
 def fastest_logps(model: Model, *tables: TokenTable) -> Logps:

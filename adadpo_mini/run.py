@@ -8,8 +8,8 @@ from pathlib import Path
 from adadpo_mini.config import ENGINES, OWN, TRL, RaceConfig
 from adadpo_mini.errors import InputError, WriteError, did_you_mean
 from adadpo_mini.event import Event, Note, OnEvent, say_nothing
-from adadpo_mini.lockstep import Race
-from adadpo_mini.measure.answers import probe_prompts, win_rates
+from adadpo_mini.lockstep import Race, with_matched_ratio
+from adadpo_mini.measure.answers import TEMPERATURES, probe_prompts, win_rates
 from adadpo_mini.models.memory import REMEDY, is_out_of_memory
 from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.store.keeper import Keeper, model_bytes, plan_snapshots, snapshot_steps
@@ -80,6 +80,8 @@ def race(
     new_race.check(config)
     check_output(config, out)
     ready = new_race(config, data=None if by_name else data)
+    if config.match_ratio:
+        ready = with_matched_ratio(ready, note)
     more = {} if engine == OWN else {"engine": engine}
     return conduct(ready, out=out, on_event=on_event, note=note, keep_pairs=not by_name, **more)
 
@@ -133,6 +135,8 @@ def conduct(
         keep_pairs: write the pairs to the run folder, because they are in no file.
         about: more entries for config.json.
     """
+    if race.report:
+        note(race.report)
     events: dict[str, list[Event]] = {method: [] for method in race.config.methods}
     if out is None:
         return train_and_save(race, None, events, on_event=on_event, stop=stop, note=note)
@@ -164,7 +168,7 @@ def train_and_save(
 ) -> RaceResult:
     """Train, judge, save and sum up. However the race ends, what was computed is kept."""
     keeper = Keeper(race, writer, note)
-    status, problem, judged = "finished", None, None
+    status, problem, judged = "finished", None, {}
     with held_signals() as interrupted:
         try:
             _train(race, keeper, events, on_event, lambda: interrupted() or stop())
@@ -192,10 +196,11 @@ def train_and_save(
     return RaceResult(race.config, events, summary, race.models, race.reference, race.tokenizer)
 
 
-def _judge(race: Race) -> dict[str, float] | None:
-    """Return the win rates of the methods against the reference on the probe's prompts."""
+def _judge(race: Race) -> dict[float, dict[str, float] | None]:
+    """Return, by temperature, the methods' win rates over the reference on the probe's prompts."""
     prompts = probe_prompts(race.held_out, race.config.eval_pairs)
-    return win_rates(race.models, race.reference, race.tokenizer, prompts, race.config.seed)
+    asked = (race.models, race.reference, race.tokenizer, prompts, race.config.seed)
+    return {temperature: win_rates(*asked, temperature) for temperature in TEMPERATURES}
 
 
 def _train(

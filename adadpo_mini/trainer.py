@@ -4,9 +4,10 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from adadpo_mini.event import Event
 from adadpo_mini.logprobs import completion_logps
@@ -18,6 +19,7 @@ from adadpo_mini.models.state import TrainingState, restore_weights, trained_wei
 from adadpo_mini.types import Model
 
 COUNTERS = ("steps", "tokens", "seconds")
+TINY = 1e-12
 
 
 class MethodTrainer(Protocol):
@@ -105,11 +107,14 @@ class Trainer:
         """Return the loss of a batch and the log-probs it was computed from."""
         return batch_loss(self.model, self.loss, batch, logps=self._logps)
 
-    def _backward(self, batch: ScoredBatch) -> BatchLoss:
-        """Compute the loss and its gradient part by part; the loss is a mean, so parts add up."""
+    def _backward(self, batch: ScoredBatch, loss: BoundLoss | None = None) -> BatchLoss:
+        """Compute a loss, by default the method's, and its gradient.
+
+        This is done part by part; the loss is a mean over pairs, so the parts add up.
+        """
         results = []
         for part in batch.parts(self._pairs_at_once):
-            result = self.compute_loss(part)
+            result = batch_loss(self.model, loss or self.loss, part, logps=self._logps)
             (result.loss.loss * (len(part) / len(batch))).backward()
             results.append(result)
         return BatchLoss.join(results)
@@ -186,6 +191,40 @@ class Trainer:
         restore_weights(self.model, state.tensors)
         self._optimizer.restore(state.tensors)
         restore_counters(self, state)
+
+
+class MatchedNormTrainer(Trainer):
+    """Trains with gradients that are as large as AdaDPO's: a control for the size of its gradient.
+
+    Before each update, the gradient is scaled to the norm that AdaDPO's gradient has on the same
+    batch and the same weights. AdamW divides a gradient by its own recent size, so what is left of
+    the scaling is how the size changes from step to step, and what the clipping cuts off.
+
+    Args:
+        model, method, knobs, rest: see `Trainer`; AdaDPO gets the same knobs.
+    """
+
+    def __init__(
+        self, model: Model, method: str, *, knobs: Mapping[str, object], **rest: Any
+    ) -> None:
+        super().__init__(model, method, knobs=knobs, **rest)
+        self._adadpo_loss = METHODS["adadpo"].bind(knobs)
+
+    def _backward(self, batch: ScoredBatch, loss: BoundLoss | None = None) -> BatchLoss:
+        """Compute the loss and its gradient, scaled to the norm of AdaDPO's."""
+        super()._backward(batch, self._adadpo_loss)
+        wanted = self._grad_norm()
+        self._optimizer.zero_grad()
+        result = super()._backward(batch, loss)
+        scale = wanted / self._grad_norm().clamp_min(TINY)
+        for weight in self.model.parameters():
+            if weight.grad is not None:
+                weight.grad.mul_(scale)
+        return result
+
+    def _grad_norm(self) -> Tensor:
+        gradients = [w.grad for w in self.model.parameters() if w.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
 
 
 def counters(trainer: object) -> dict[str, float]:

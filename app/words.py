@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from adadpo_mini.event import Event
 from adadpo_mini.figures import LABELS
+from adadpo_mini.store.summary import WIN_RATES
 
 from .markup import render
 from .runs import PAGE, Run, last_step
@@ -24,7 +25,8 @@ def status(run: Run | None, *, own: bool = True) -> str:
         return _html(detail=WELCOME)
     state, recent = run.status, run.recent()  # read once: a page asks four times a second
     headline, detail = _progress(run, state, last_step(recent))
-    shifts = describe_shifts(recent) if state in WITH_STEPS else []
+    summary = run.folder.summary() if state == "finished" else None
+    shifts = describe_shifts(recent, summary) if state in WITH_STEPS else []
     return _html(headline, detail, shifts, "" if own else whose(run))
 
 
@@ -77,8 +79,14 @@ def is_measured(event: Event) -> bool:
     return "eval_loss" in event and all(isinstance(event.get(name), (int, float)) for name in NAMED)
 
 
-def describe_shifts(recent: Mapping[str, Sequence[Event]]) -> list[tuple[str, str]]:
-    """Return a label and a sentence for each method, from its last held-out measurement."""
+def describe_shifts(
+    recent: Mapping[str, Sequence[Event]], summary: Mapping | None = None
+) -> list[tuple[str, str]]:
+    """Return a label and a sentence for each method, from its last held-out measurement.
+
+    Args:
+        summary: of a race that has ended; it has the win rates.
+    """
     latest = {
         method: event for method, events in recent.items() for event in events if is_measured(event)
     }
@@ -87,11 +95,27 @@ def describe_shifts(recent: Mapping[str, Sequence[Event]]) -> list[tuple[str, st
             LABELS.get(method, method),
             f"the chosen answers {_moved(event['eval_shift/chosen'])}, "
             f"the rejected {_moved(event['eval_shift/rejected'])}; "
-            f"accuracy {event['eval_rewards/accuracies']:.0%}.",
+            f"accuracy {event['eval_rewards/accuracies']:.0%}"
+            f"{_ranking(event)}{_win_rates(summary, method)}.",
         )
         for method, event in latest.items()
         if event["step"] > 0
     ]
+
+
+def _ranking(event: Event) -> str:
+    """Return the ranking accuracy, which needs no reference."""
+    share = event.get("eval_ranking_accuracy")
+    return "" if share is None else f", the chosen likelier in {share:.0%} of pairs"
+
+
+def _win_rates(summary: Mapping | None, method: str) -> str:
+    """Return the win rates, each with its temperature."""
+    row = (summary or {}).get("methods", {}).get(method, {})
+    known = [
+        f"{row[n]:.0%} at temperature {t:g}" for n, t in WIN_RATES.items() if row.get(n) is not None
+    ]
+    return f"; win rate against the reference {', '.join(known)}" if known else ""
 
 
 def _moved(shift: float) -> str:

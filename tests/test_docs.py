@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from adadpo_mini.methods.registry import methods_table
-from adadpo_mini.paper.results import closing_rows, read_measurements
+from adadpo_mini.paper.plans import PLANS
+from adadpo_mini.paper.results import RUN, read_measurements
+from adadpo_mini.paper.tables import TABLES, table
 from adadpo_mini.toyworld import data_dir
-from adadpo_mini.toyworld.sets import SETS
 from tests.bench.sizes import README_LINES, README_WORDS
 
 ROOT = data_dir().parent
@@ -68,29 +69,24 @@ def test_the_tables_of_the_bench_are_what_the_committed_measurements_say():
     assert between(RESULTS / "speed.md", "bench") == bench_tables(RESULTS / "bench.json")
 
 
-def test_the_table_of_sets_is_what_the_committed_sweep_says():
-    from adadpo_mini.paper.tables import sets_table
-
-    assert between(RESULTS / "sets.md", "sets") == sets_table(RESULTS / "sets.csv")
+SWEPT = {"claims": "paper", "findings": "paper", "sets": "sets", "beta": "beta", "arcs": "arcs"}
 
 
-def test_the_table_of_claims_is_what_the_committed_sweep_says():
-    from adadpo_mini.paper.claims import verdict_table
-
-    rows = read_measurements(RESULTS / "paper.csv")
-    assert between(RESULTS / "claims.md", "claims") == verdict_table(rows)
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_is_what_the_committed_sweep_says(kind):
+    assert between(RESULTS / f"{kind}.md", kind) == table(kind, RESULTS / f"{SWEPT[kind]}.csv")
 
 
-def test_the_committed_sweeps_are_complete():
-    from adadpo_mini.paper.experiments import SEEDS, ablations, grid, sets
-    from adadpo_mini.paper.results import RUN
-
-    rows = read_measurements(RESULTS / "paper.csv")
+@pytest.mark.parametrize("plan", ["paper", "sets", "beta", "arcs"])
+def test_a_committed_sweep_is_complete(plan):
+    rows = read_measurements(RESULTS / f"{plan}.csv")
     done = {tuple(row[name] for name in RUN) for row in rows if row["step"] == row["steps"]}
-    for planned in (*grid(), *ablations(rows)):
-        assert done.issuperset(planned.keys()), planned
-    rows = closing_rows(read_measurements(RESULTS / "sets.csv"), "sets")
-    assert len(rows) == len(SETS) * SEEDS * 3 == len(sets()) * 3
+    stages = PLANS[plan]
+    planned = [*stages.first(), *(race for stage in stages.rest for race in stage(rows))]
+    for race in planned:
+        assert done.issuperset(race.keys()), race
+    keys = [key for race in planned for key in race.keys()]  # noqa: SIM118 (no dict)
+    assert len(done) == len(keys), "and it has nothing else"
 
 
 def test_the_card_of_the_committed_base_model_is_what_pretrain_writes(toy):

@@ -2,7 +2,12 @@
 
 import pytest
 
-from adadpo_mini.figures import COLOURS, LiveTrajectories, trajectory_figure
+from adadpo_mini.figures import (
+    COLOURS,
+    LiveTrajectories,
+    measurement_figure,
+    trajectory_figure,
+)
 from adadpo_mini.methods.registry import METHODS
 
 
@@ -44,6 +49,21 @@ def test_every_method_has_a_colour_of_its_own_and_empty_logs_give_empty_curves()
     assert not any(trace.x or trace.y for trace in drawn.values())
     assert len({trace.line.color for trace in drawn.values()}) == len(METHODS)
     assert not trajectory_figure({}).data
+
+
+def test_a_number_that_has_a_range_is_drawn_with_it_and_any_other_without():
+    log = [
+        {"step": 0, "mass/else": 0.2, "mass/else/low": 0.1, "mass/else/high": 0.5, "eval_kl": 0.0},
+        {"step": 1},
+        {"step": 9, "mass/else": 0.6, "mass/else/low": 0.6, "mass/else/high": 0.7, "eval_kl": 3.0},
+    ]
+    [trace] = measurement_figure({"dpo": log}, "mass/else", "probability").data
+    assert list(trace.x) == [0, 9] and list(trace.y) == [0.2, 0.6]
+    assert list(trace.error_y.array) == pytest.approx([0.3, 0.1])
+    assert list(trace.error_y.arrayminus) == pytest.approx([0.1, 0.0])
+    for key, events in (("eval_kl", log), ("mass/else", [{"step": 0, "mass/else": 0.2}])):
+        [trace] = measurement_figure({"dpo": events}, key, "nats").data
+        assert trace.error_y.array is None and len(trace.x)
 
 
 @pytest.fixture

@@ -192,7 +192,8 @@ def test_rlhf_runs_in_the_same_race_and_pays_for_its_reward_model(toy):
 
 
 def test_a_race_trains_the_toy_towards_the_chosen():
-    result = race("refusal", methods=["dpo"], steps=8, batch_size=8, eval_pairs=8)
+    hard = {"beta": 0.1, "learning_rate": 2e-4}
+    result = race("refusal", methods=["dpo"], steps=8, batch_size=8, eval_pairs=8, **hard)
     row = result.summary["methods"]["dpo"]
     assert row["accuracy"] == 1.0
     assert row["margin"] > 0.1

@@ -61,6 +61,8 @@ def resume(arguments: Namespace) -> int:
 
         with race_progress(config.get("steps", 0), config["methods"]) as on_event:
             result = resume(arguments.out, on_event=on_event, note=say)
+    if result.summary["report"]:
+        say(result.summary["report"])
     return _close(result, arguments)
 
 
@@ -70,8 +72,6 @@ def _close(result: "RaceResult", arguments: Namespace) -> int:
     from adadpo_mini.store.records import to_json
 
     summary = result.summary
-    if summary["report"]:
-        say(summary["report"])
     if arguments.json:
         print(to_json(summary))
     else:
@@ -159,12 +159,13 @@ def inspect(arguments: Namespace) -> None:
 def doctor(arguments: Namespace) -> None:
     """Print the diagnoses, and on stderr which part of the log was ignored."""
     with working(f"reading {arguments.log}"):
-        from adadpo_mini.doctor.diagnose import as_dict, diagnose_all, report
+        from adadpo_mini.doctor.diagnose import as_dict, check_beta, diagnose_all, report
         from adadpo_mini.doctor.logs import read_log
         from adadpo_mini.store.records import to_json
 
         log = read_log(arguments.log)
-        found = diagnose_all(log.events, log.problem)
+        beta = check_beta(arguments.beta) or log.beta
+        found = diagnose_all(log.events, log.problem, beta)
     if log.note:
         say(log.note)
     print(to_json(as_dict(found)) if arguments.json else report(found))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -12,24 +13,25 @@ from rich.table import Table
 from adadpo_mini.cli.status import hide
 from adadpo_mini.methods.registry import LOSS_COLUMNS, loss_rows
 from adadpo_mini.models.generate import stream_answers
-from adadpo_mini.store.summary import TITLES, closing_cells
+from adadpo_mini.store.summary import CAPTION, TITLES, closing_cells, reward_notes
 from adadpo_mini.types import Model, Tokenizer
 
 
 def closing_table(summary: dict, out: Path | None) -> None:
     """Print the summary of a race as a table. An unknown value, or NaN, is a dash."""
-    table = Table(title=f"{escape(summary['data'])}, seed {summary['seed']}: {summary['status']}")
-    table.add_column("method")
+    title = f"{escape(summary['data'])}, seed {summary['seed']}: {summary['status']}"
+    narrow = {"show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table(title=title, box=box.SIMPLE_HEAD, **narrow)
+    table.add_column("method", overflow="fold")
     for name in ("steps", *TITLES):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for method, row in summary["methods"].items():
         table.add_row(method, *closing_cells(row))
     console = Console()
     console.print(table)
-    console.print(
-        "Δ: change of the held-out completions' log-prob against the reference, in nats. Accuracy "
-        "and margin: of the raw rewards. Win rate: against the reference's answers, by the judge."
-    )
+    console.print(CAPTION)
+    for note in reward_notes(summary["methods"]):
+        console.print(escape(note))
     if summary["trained_on_held_out"]:
         console.print(
             "All pairs have the same prompt, so none could be held out: the numbers are measured "
@@ -51,7 +53,9 @@ def losses_table() -> None:
     Console().print(table)
     Console().print(
         "u = log π_θ(y|x) − log π_ref(y|x), p = π_θ(y|x)^(1/|y|), r = sg[min(k·ρ, C)], w chosen, "
-        "l rejected; r = 1 at ρ = 1. The balance holds below the ceiling."
+        "l rejected; r = 1 at ρ = 1. The balance holds below the ceiling. Where log-probs are "
+        "summed but balanced per token (AdaDPO, Ada-IPO, Ada-R-DPO, Ada-CPO), it holds only for "
+        "answers of equal length; otherwise the two sides differ by |y_w|/|y_l|."
     )
 
 

@@ -29,7 +29,7 @@ from adadpo_mini.pairs.load import Pair, Pairs, load_splits
 from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.system.threads import torch_threads
 from adadpo_mini.tokens.batch import TokenizedPair
-from adadpo_mini.tokens.table import fit_pairs
+from adadpo_mini.tokens.fitting import fit_pairs
 from adadpo_mini.types import Model, Tokenizer
 
 REFERENCE = "reference"

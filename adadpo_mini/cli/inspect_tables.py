@@ -41,12 +41,16 @@ def print_inspection(found: Inspection) -> None:
     console.print("\nThe pair")
     console.print(_pair_table(found))
     console.print(
-        "Forces: how hard the loss pushes log π of each side, up and down. To first order the next "
-        "step lowers the chosen if the displacement exceeds its threshold. Log-probs and KL "
-        "in nats."
+        "Forces: how hard the loss pushes log π of each side, up and down. To first order, a step "
+        "on this pair alone lowers the chosen if the displacement exceeds its threshold; in a race "
+        "the other pairs and AdamW move it, too. Log-probs and KL in nats, of π itself "
+        "(temperature 1)."
     )
     if next(iter(found.models.values())).mass:
-        console.print("\nWhere the probability is")
+        console.print(
+            "\nWhere the probability of the answers to this prompt is (π itself, temperature 1; "
+            "other prompts may differ)"
+        )
         console.print(_mass_table(found))
         for name, model in found.models.items():
             console.print(f"most likely for {name}: {escape(repr(model.most_likely))}")

@@ -32,11 +32,12 @@ class ModelView:
             reference and for rlhf, which have no loss on pairs.
         forces_at_start: the same before the first update.
         meter, cosine, norm_ratio: see `measure.Displacement`.
-        threshold: to first order the next step lowers the chosen if the meter exceeds this ratio
-            of the two forces.
+        threshold: to first order, a step on this pair alone lowers the chosen if the meter exceeds
+            this ratio of the two forces.
         ches, normalised_ches: see `measure.Ches`.
-        mass: the accounts of `measure.MassLedger`; None outside the toy world, like the rest.
-        mass_by_kind: the well-formed mass by kind of answer.
+        mass: the accounts of `measure.MassLedger`, of the answers to this prompt; None outside the
+            toy world, like the rest.
+        mass_by_kind: the well-formed mass by kind of answer to this prompt.
         most_likely, most_likely_mass: the most likely answer that was found, and its probability.
         probe: log π of each answer of the probe set, nats.
         kl: KL(π_θ‖π_ref) over the well-formed answers, nats; 0 for the reference.

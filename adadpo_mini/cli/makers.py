@@ -72,12 +72,9 @@ def sweep(arguments: Namespace) -> None:
     out = user_path(arguments.out or f"{name}.csv")
     with working(f"starting the races of the plan {name}"):
         from adadpo_mini.cli.progress import progress
-        from adadpo_mini.paper.experiments import PAPER, QUICK, run_paper, run_sets
+        from adadpo_mini.paper.plans import PLANS, run_plan
 
-        if arguments.plan == "sets":
-            races = run_sets(out, arguments.processes)
-        else:
-            races = run_paper(out, QUICK if arguments.quick else PAPER, arguments.processes)
+        races = run_plan(PLANS[name], out, arguments.processes)
         with closing(races), progress("races", 1) as show:
             for done, in_all in races:
                 show(done, in_all=in_all)
@@ -87,14 +84,9 @@ def sweep(arguments: Namespace) -> None:
 def table(arguments: Namespace) -> None:
     """Print a sweep's results as a table, or write it into a document."""
     with working(f"reading {arguments.results}"):
-        from adadpo_mini.paper.claims import verdict_table
-        from adadpo_mini.paper.results import read_measurements
-        from adadpo_mini.paper.tables import sets_table, write_between
+        from adadpo_mini.paper.tables import table, write_between
 
-        if arguments.kind == "sets":
-            text = sets_table(arguments.results)
-        else:
-            text = verdict_table(read_measurements(arguments.results))
+        text = table(arguments.kind, arguments.results)
     if arguments.into:
         write_between(user_path(arguments.into), arguments.kind, text)
     else:

@@ -117,7 +117,12 @@ def _add_readers(command: Add) -> None:
 
     doctor = command("doctor", commands.doctor, "diagnose a run in plain words", "doctor runs/swap")
     doctor.add_argument(
-        "log", type=path, help="a run folder, a metrics.jsonl, or a TRL trainer_state.json"
+        "log", type=path,
+        help="a run folder, a metrics.jsonl, TRL's trainer_state.json or its folder, "
+        "LLaMA-Factory's trainer_log.jsonl, a CSV export, or a trainer's printed log",
+    )  # fmt: skip
+    doctor.add_argument(
+        "--beta", type=float, help="β of the run, if the log does not show it (states nats)"
     )
     _add_json(doctor, "the diagnoses")
 
@@ -132,8 +137,9 @@ def _add_results(command: Add) -> None:
         "sweep --quick --out quick.csv",
     )  # fmt: skip
     sweep.add_argument(
-        "plan", nargs="?", choices=["paper", "sets"], default="paper",
-        help="the AdaDPO paper in miniature, or every toy set at the defaults (default: paper)",
+        "plan", nargs="?", choices=["paper", "sets", "beta", "arcs"], default="paper",
+        help="the AdaDPO paper in miniature, every toy set at the defaults, the default race over "
+        "β, or the races that the package shows first (default: paper)",
     )  # fmt: skip
     sweep.add_argument("--quick", action="store_true", help="a small part of paper, in minutes")
     sweep.add_argument("--processes", type=int, help="races at a time (default: one per core)")
@@ -143,8 +149,8 @@ def _add_results(command: Add) -> None:
         "table", makers.table, "print the results of a sweep as a Markdown table",
         "table claims data/results/paper.csv",
     )  # fmt: skip
-    table.add_argument("kind", choices=["sets", "claims"])
-    table.add_argument("results", type=path, help="the CSV file of `sweep sets` or `sweep paper`")
+    table.add_argument("kind", choices=["claims", "findings", "sets", "beta", "arcs"])
+    table.add_argument("results", type=path, help="the CSV file of the sweep")
     _add_into(table)
 
     report = command(

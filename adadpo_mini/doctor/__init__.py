@@ -1,7 +1,8 @@
-"""The doctor reads the log of a run, ours or TRL's, and says what is going on.
+"""The doctor reads the log of a run, ours or another trainer's, and says what is going on.
 
-`logs.py` reads, `series.py` finds the numbers, `rules.py` judges them, `presets.py` reproduces
-each rule's problem.
+`logs.py` reads (with `tables.py` and `names.py`), `moves.py` finds where chosen and rejected went
+(with the test of `trend.py`), `rules.py` lists the rules, `missing.py` says what a log lacks, and
+`presets.py` reproduces the problems that a race can have.
 """
 
 from adadpo_mini.doctor.diagnose import (

@@ -1,11 +1,15 @@
-"""Reading the log of a run, ours or TRL's."""
+"""Reading the log of a run: ours, TRL's, LLaMA-Factory's, or an export of a tracker."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from adadpo_mini.doctor.names import step_name, trl_name
+from adadpo_mini.doctor.series import LAST, is_finite
+from adadpo_mini.doctor.tables import Rows, read_csv, read_printed, without_padding
 from adadpo_mini.errors import InputError, shown
 from adadpo_mini.event import Event
 from adadpo_mini.pairs.readers import check_is_file, not_read
@@ -13,7 +17,9 @@ from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.system.files import user_path
 
 CHECKPOINTS = "checkpoint-*/trainer_state.json"
-LAST = 1 << 63  # no log has larger whole numbers
+TABLES, PRINTED = (".csv", ".tsv"), (".log", ".txt", ".out")
+REPEATED = ("loss", "rewards/", "logps/", "shift/")  # what two evaluations of a step must agree on
+SAME, SAME_NATS = 1e-3, 1e-4  # relative and absolute; sums in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class Log:
             not name its method, the name of its folder or file is used.
         problem: the summary's sentence on a race that diverged; else None.
         note: a sentence on an incomplete last line that was left out; else None.
+        beta: β, if a run folder says so; else None.
     """
 
     path: Path
     events: dict[str, list[Event]]
     problem: str | None = None
     note: str | None = None
+    beta: float | None = None
 
 
 def read_log(path: str | Path) -> Log:
@@ -41,11 +49,15 @@ def read_log(path: str | Path) -> Log:
         path: one of
             - a run folder (all its methods), a `metrics.jsonl`, or the folder of one;
             - a TRL `trainer_state.json`, its checkpoint folder, or its output folder (of which
-              the last checkpoint is read);
-            - a file of JSON lines with the logs of a TRL trainer.
+              the latest state is read);
+            - JSON lines with the logs of a TRL trainer, or LLaMA-Factory's `trainer_log.jsonl`;
+            - a CSV file: a data frame, an export of W&B (a history, or a panel with several runs)
+              or of TensorBoard;
+            - a text file (.log, .txt, .out) with the dicts that a trainer prints.
 
-    Training and evaluation rows of the same step become one event. An incomplete last line, as
-    after a kill or a power cut, is left out.
+    Training and evaluation rows of the same step become one event; the second of two evaluations
+    that differ is kept under `again/…`. An incomplete last line, as after a kill or a power cut, is
+    left out.
 
     Raises:
         InputError: the log does not exist or is damaged; the message names file and line.
@@ -58,8 +70,11 @@ def read_log(path: str | Path) -> Log:
 
 
 def _read_folder(path: Path) -> Log:
+    own = path / "metrics.jsonl"
     states = [path / "trainer_state.json", *sorted(path.glob(CHECKPOINTS), key=_global_step)]
-    logs = [file for file in (path / "metrics.jsonl", *states) if file.exists()]
+    logs = [
+        file for file in (own, *_latest_first(states), path / "trainer_log.jsonl") if file.exists()
+    ]
     if logs:
         return _log_of(path, {_name(logs[0]): logs[0]})
     if not (path / "config.json").exists():
@@ -74,12 +89,30 @@ def _read_folder(path: Path) -> Log:
     problem = (run.summary() or {}).get("problem")
     if not isinstance(problem, str | None):
         raise InputError(f"{path / 'summary.json'}: its problem is not text; delete the file.")
-    return _log_of(path, files, problem)
+    beta = run.config().get("beta")
+    log = _log_of(path, files, problem)
+    return replace(log, beta=float(beta)) if is_finite(beta) and beta > 0 else log
+
+
+def _latest_first(states: list[Path]) -> list[Path]:
+    """Return the states with the folder's own first, unless a checkpoint is of a later step.
+
+    A folder that is used again still has the state of the earlier run.
+    """
+    last, *checkpoints = states
+    if not last.exists() or not checkpoints or not last.is_file():
+        return states
+    step = _parse(last, _text(last, last.read_bytes())).get("global_step")
+    stale = is_finite(step) and -_global_step(checkpoints[0]) > step
+    return [*checkpoints, last] if stale else states
 
 
 def _log_of(path: Path, files: Mapping[str, Path], problem: str | None = None) -> Log:
     notes: list[str] = []
-    events = {method: _read_events(file, notes) for method, file in files.items()}
+    events: dict[str, list[Event]] = {}
+    for name, file in files.items():
+        for run, found in _read_events(file, notes).items():
+            events[run or name] = found
     return Log(path, events, problem, " ".join(notes) or None)
 
 
@@ -101,7 +134,7 @@ def _text(file: Path, content: bytes) -> str:
         raise InputError(f"{file}: not UTF-8 text ({error.reason}); give a log.") from error
 
 
-def _parse(file: Path, text: str, first_line: int = 1) -> dict:
+def _parse(file: Path, text: str, first_line: int = 1, allowed: tuple[type, ...] = (dict,)) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -114,35 +147,65 @@ def _parse(file: Path, text: str, first_line: int = 1) -> dict:
         raise InputError(
             f"{file}, line {first_line}: JSON that cannot be read ({error}); give a log."
         ) from error
-    if not isinstance(value, dict):
+    if not isinstance(value, allowed):
         raise InputError(
             f"{file}, line {first_line}: expected an object, got {shown(value)}; give a log."
         )
     return value
 
 
-def _read_events(file: Path, notes: list[str]) -> list[Event]:
-    """Return the events of one file in the order of the steps; merge rows of the same step.
+def _read_events(file: Path, notes: list[str]) -> dict[str, list[Event]]:
+    """Return the events of one file by run ("" if it has one run without a name).
+
+    They are in the order of the steps; rows of the same step are merged.
 
     Args:
         notes: gets a sentence if an incomplete last line is left out.
     """
     check_is_file(file, "the log of a run", "file or folder")
     content = file.read_bytes()
-    if file.suffix == ".json":
-        history = _parse(file, _text(file, content)).get("log_history")
-        if not isinstance(history, list):
-            raise InputError(f"{file} has no log_history; give a TRL trainer_state.json.")
-        rows = [(f"{file}, entry {i} of log_history", row) for i, row in enumerate(history, 1)]
+    if file.suffix in TABLES:
+        runs = read_csv(file, _text(file, content))
+    elif file.suffix == ".json":
+        runs = {"": _history(file, _text(file, content))}
     else:
-        whole = _without_torn_end(content)
-        if len(whole) < len(content):
-            notes.append(f"the last line of {file} is incomplete and was left out.")
-        lines = enumerate(_text(file, whole).split("\n"), 1)
-        rows = [(f"{file}, line {i}", _parse(file, line, i)) for i, line in lines if line.strip()]
-    if not rows:
+        runs = {"": _lines(file, content, notes)}
+    if not any(runs.values()):
         raise InputError(f"{file} has no events; try again once the run has begun.")
-    return _merged(rows)
+    return {run: _merged(rows) for run, rows in runs.items() if rows}
+
+
+def _history(file: Path, text: str) -> Rows:
+    """Return the rows of a trainer's state, or of its log_history alone."""
+    state = _parse(file, text, allowed=(dict, list))
+    history = state if isinstance(state, list) else state.get("log_history")
+    if not isinstance(history, list):
+        raise InputError(f"{file} has no log_history; give a TRL trainer_state.json.")
+    return [(f"{file}, entry {i} of log_history", row) for i, row in enumerate(history, 1)]
+
+
+def _lines(file: Path, content: bytes, notes: list[str]) -> Rows:
+    """Return the rows of JSON lines, or of printed dicts."""
+    whole = _without_torn_end(content)
+    if file.suffix in PRINTED or whole.lstrip().startswith(b"{'"):
+        text = _text(file, content)
+        printed = read_printed(file, text)
+        if printed or not text.lstrip().startswith('{"'):
+            return _some_printed(file, printed, notes)
+    if len(whole) < len(content):
+        notes.append(f"the last line of {file} is incomplete and was left out.")
+    lines = enumerate(_text(file, whole).split("\n"), 1)
+    return [(f"{file}, line {i}", _parse(file, line, i)) for i, line in lines if line.strip()]
+
+
+def _some_printed(file: Path, printed: Rows, notes: list[str]) -> Rows:
+    if not printed:
+        raise InputError(
+            f"{file} has no line that a trainer prints, such as {{'loss': 0.69, ...}}; give a "
+            "trainer_state.json."
+        )
+    notes.append(f"the lines of {file} have no steps; each counts as 10 updates, TRL's default.")
+    return printed
 
 
 def _without_torn_end(content: bytes) -> bytes:
@@ -158,20 +221,47 @@ def _without_torn_end(content: bytes) -> bytes:
     return whole
 
 
-def _merged(rows: Iterable[tuple[str, object]]) -> list[Event]:
+def _merged(rows: Rows) -> list[Event]:
+    name = step_name(key for _, row in rows if isinstance(row, dict) for key in row)
     merged: dict[int, Event] = {}
+    latest = -1
     for where, row in rows:
-        step = row.get("step") if isinstance(row, dict) else None
-        if step is None:
-            raise InputError(f"{where} has no step, so this is not the log of a training run.")
-        if not is_finite(step) or step != int(step) or not 0 <= step < LAST:
-            raise InputError(
-                f"{where}: its step must be a whole number from 0 up, not {shown(step)}; fix it."
-            )
-        numbers = {key: _number(value) for key, value in row.items()}
-        event = merged.setdefault(int(step), {})
-        event.update({k: v for k, v in numbers.items() if v is not None} | {"step": int(step)})
+        step = _step_of(where, row, name)
+        event = merged.setdefault(step, {})
+        numbers = _numbers(row)
+        again = _repeated(event, numbers) if step == latest else {}
+        event.update({k: v for k, v in numbers.items() if f"again/{k}" not in again})
+        event.update({**again, "step": step})
+        latest = step
     return [merged[step] for step in sorted(merged)]
+
+
+def _step_of(where: str, row: object, name: str | None) -> int:
+    step = row.get(name) if isinstance(row, dict) and name else None
+    if step is None:
+        raise InputError(f"{where} has no step, so this is not the log of a training run.")
+    if not is_finite(step) or step != int(step) or not 0 <= step < LAST:
+        raise InputError(
+            f"{where}: its step must be a whole number from 0 up, not {shown(step)}; fix it."
+        )
+    return int(step)
+
+
+def _numbers(row: dict) -> Event:
+    """Return the numbers of a row under TRL's names."""
+    named = {trl_name(key): _number(value) for key, value in without_padding(row).items()}
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _repeated(event: Event, numbers: Event) -> Event:
+    """Return the values of a second evaluation of the same step that differ, as `again/…`."""
+    return {
+        f"again/{key}": value
+        for key, value in numbers.items()
+        if key.startswith("eval_") and any(part in key for part in REPEATED)
+        if is_finite(event.get(key)) and is_finite(value)
+        if abs(value - event[key]) > SAME_NATS + SAME * abs(event[key])
+    }
 
 
 def _number(value: object) -> float | None:
@@ -185,10 +275,3 @@ def _number(value: object) -> float | None:
     if isinstance(value, float) or abs(value) < LAST:
         return value
     return math.inf if value > 0 else -math.inf
-
-
-def is_finite(value: object) -> bool:
-    """Return whether this is a finite number that fits into a float."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value) if isinstance(value, float) else abs(value) < LAST

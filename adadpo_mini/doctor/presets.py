@@ -1,7 +1,9 @@
-"""Presets: settings that reproduce what users ask about, and a healthy run for comparison.
+"""Presets: settings that reproduce what users ask about, and runs to compare with.
 
-`adadpo-mini race --preset NAME` runs one. Each rule in `rules.py` has a preset with the rule's
-name. The settings were found by racing with seed 0; they are the smallest whose diagnosis is clear.
+`adadpo-mini race --preset NAME` runs one. A preset with the name of a rule in `rules.py` shows what
+that rule finds; its settings were found by racing with seed 0, and are the smallest whose diagnosis
+is clear. `arc` and `too_hard` are the default race at other settings; `adadpo-mini sweep arcs` runs
+all three with five seeds.
 """
 
 from collections.abc import Mapping
@@ -32,10 +34,23 @@ def _preset(
     name: str, question: str, expect: dict[str, tuple[str, ...]], **settings: object
 ) -> Preset:
     small = {"methods": tuple(expect), "batch_size": 8, "eval_pairs": 16, "seed": 0}
-    return Preset(name, {**small, **settings}, question, expect)
+    hard = {"beta": 0.1, "learning_rate": 2e-4}
+    return Preset(name, {**small, **hard, **settings}, question, expect)
 
 
 _ALL = (
+    Preset(
+        "arc",
+        {"data": "tone", "methods": ("dpo", "adadpo"), "beta": 0.1, "learning_rate": 3e-5},
+        "Why does DPO get better, and then worse?",
+        {"dpo": ("both_sink",), "adadpo": ("all_at_ceiling",)},
+    ),
+    Preset(
+        "too_hard",
+        {"data": "tone", "methods": ("dpo", "adadpo"), "beta": 0.1, "learning_rate": 2e-4},
+        "What does DPO look like when it is pushed too hard?",
+        {"dpo": ("both_sink",), "adadpo": ("all_at_ceiling",)},
+    ),
     _preset(
         "healthy",
         "What does a healthy run look like?",

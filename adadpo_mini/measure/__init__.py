@@ -1,9 +1,10 @@
 """Measurements on a model. Each is a plain function that returns numbers or a frozen dataclass.
 
-`batch.py`: the numbers of an event. `mass.py`: where the probability goes. `kl.py`: how far the
-policy has moved. `displacement.py`: will the chosen fall? `token_view.py`: one pair token by token.
-`probe.py`: what else moves. `answers.py`: sampled answers and win rates. `slow.py`: the
-measurements of a race that are too slow for every step.
+`batch.py`: the numbers of an event. `forces.py`: how hard a loss pushes each side. `mass.py`: where
+the probability goes; `ledgers.py`: the same for several prompts, fast with `answer_tree.py`.
+`kl.py`: how far the policy has moved. `displacement.py`: will the chosen fall? `token_view.py`: one
+pair token by token. `probe.py`: what else moves. `answers.py`: sampled answers and win rates.
+`slow.py`: the measurements of a race that are too slow for every step.
 """
 
 from adadpo_mini.measure.displacement import Ches, Displacement, ches, displacement

@@ -14,6 +14,7 @@ from torch import Tensor
 from adadpo_mini.event import Event
 from adadpo_mini.logprobs import completion_logps
 from adadpo_mini.losses import PreferenceLoss
+from adadpo_mini.measure.forces import balance, forces
 from adadpo_mini.methods import BoundLoss
 from adadpo_mini.models.reference import Logps, ScoredBatch
 from adadpo_mini.types import Model
@@ -21,7 +22,7 @@ from adadpo_mini.types import Model
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss on a batch and its inputs. All tensors have shape (B,)."""
+    """The loss on a batch, its inputs, and how hard it pushes. All tensors have shape (B,)."""
 
     loss: PreferenceLoss
     chosen_logps: Tensor
@@ -30,6 +31,31 @@ class BatchLoss:
     rejected_shift: Tensor
     chosen_lengths: Tensor
     rejected_lengths: Tensor
+    chosen_force: Tensor  # −∂L/∂log π_θ(y_w|x); see `forces`
+    rejected_force: Tensor  # ∂L/∂log π_θ(y_l|x)
+
+    @classmethod
+    def of(
+        cls,
+        loss: BoundLoss,
+        chosen_logps: Tensor,
+        rejected_logps: Tensor,
+        ref_chosen_logps: Tensor,
+        ref_rejected_logps: Tensor,
+        **lengths: Tensor,
+    ) -> "BatchLoss":
+        """Compute a loss from its arguments. Only `loss` keeps the gradient."""
+        logps = (chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
+        return cls(
+            loss(*logps, **lengths),
+            chosen_logps.detach(),
+            rejected_logps.detach(),
+            chosen_logps.detach() - ref_chosen_logps,
+            rejected_logps.detach() - ref_rejected_logps,
+            lengths["chosen_lengths"],
+            lengths["rejected_lengths"],
+            *forces(loss, *logps, **lengths),
+        )
 
     @classmethod
     def join(cls, parts: Sequence["BatchLoss"]) -> "BatchLoss":
@@ -59,22 +85,14 @@ def batch_loss(
     rows = batch.rows
     chosen_logps, rejected_logps = logps(model, rows.input_ids, rows.completion_mask).chunk(2)
     chosen_lengths, rejected_lengths = rows.lengths.chunk(2)
-    value = loss(
+    return BatchLoss.of(
+        loss,
         chosen_logps,
         rejected_logps,
         batch.ref_chosen_logps,
         batch.ref_rejected_logps,
         chosen_lengths=chosen_lengths,
         rejected_lengths=rejected_lengths,
-    )
-    return BatchLoss(
-        value,
-        chosen_logps.detach(),
-        rejected_logps.detach(),
-        chosen_logps.detach() - batch.ref_chosen_logps,
-        rejected_logps.detach() - batch.ref_rejected_logps,
-        chosen_lengths,
-        rejected_lengths,
     )
 
 
@@ -105,14 +123,12 @@ def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
         shift/chosen, shift/rejected: u, the change against the reference, nats per completion.
         ada/rho: β_w/β_l as used, after floor and ceiling. ada/ceiling_share: share of pairs for
             which it equals the ceiling.
-        balance/ratio: |∂L/∂x_w| / |∂L/∂x_l| for per-token x = exp(u/|y|), the geometric mean over
-            pairs of (β_w/β_l)·(x_l/x_w). Below 1 the rejected is pushed harder. Like AdaDPO's ρ, it
-            leaves out the factor |y_w|/|y_l| that unequal lengths would add.
+        balance/ratio: |∂L/∂x_w| / |∂L/∂x_l| for per-token x = exp(u/|y|), by autograd, the
+            geometric mean over pairs; see `forces.balance`. Below 1 the rejected is pushed harder.
+            Below AdaDPO's ceiling it is |y_w|/|y_l|, which is 1 only for answers of equal length.
     """
     loss = result.loss
     ratio = loss.beta_chosen / loss.beta_rejected
-    log_x_w = result.chosen_shift / result.chosen_lengths
-    log_x_l = result.rejected_shift / result.rejected_lengths
     at_ceiling = ratio > (ceiling or math.inf) * (1 - 1e-6)
     values = {
         "loss": loss.loss,
@@ -127,7 +143,11 @@ def describe(result: BatchLoss, ceiling: float | None = None) -> Event:
         "shift/rejected": result.rejected_shift,
         "ada/rho": ratio,
         "ada/ceiling_share": at_ceiling.float(),
-        "balance/ratio": (ratio.log() + log_x_l - log_x_w).mean().exp(),
     }
     means = torch.stack([value.mean().float() for value in values.values()]).tolist()
-    return dict(zip(values, means, strict=True))
+    balanced = balance(
+        (result.chosen_force, result.rejected_force),
+        (result.chosen_lengths, result.rejected_lengths),
+        (result.chosen_shift, result.rejected_shift),
+    )
+    return {**dict(zip(values, means, strict=True)), "balance/ratio": balanced}

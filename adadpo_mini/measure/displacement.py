@@ -11,17 +11,21 @@ import torch
 from torch import Tensor
 
 from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.measure.batch import BatchLoss
 from adadpo_mini.tokens.batch import TokenizedPair, make_batch
 from adadpo_mini.types import Model
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """Whether the next step raises or lowers the chosen, to first order.
+    """Whether a step on this pair alone would raise or lower its chosen, to first order.
 
-    With g = ∇_θ log π(y|x), a step of gradient descent on L = −log σ(β_w·u_w − β_l·u_l) changes
-    log π_w in proportion to β_w·‖g_w‖² − β_l·⟨g_w, g_l⟩. So the chosen falls exactly when the meter
-    ⟨g_w, g_l⟩/‖g_w‖² exceeds β_w/β_l, which is 1 for DPO and ρ (at most C) for AdaDPO.
+    With g = ∇_θ log π(y|x), and c_w = −∂L/∂log π_w and c_l = ∂L/∂log π_l as in `forces`, a step of
+    gradient descent on the pair changes log π_w in proportion to c_w·‖g_w‖² − c_l·⟨g_w, g_l⟩. So
+    the chosen falls exactly when the meter ⟨g_w, g_l⟩/‖g_w‖² exceeds c_w/c_l, see `thresholds`.
+
+    It does not predict a training run, in which the other pairs of the batch and AdamW move the
+    chosen as well; `SlowMeasurements.watch` measures what they do.
 
     Attributes:
         meter: ⟨g_w, g_l⟩/‖g_w‖², dimensionless.
@@ -50,6 +54,19 @@ def displacement(model: Model, pair: TokenizedPair) -> Displacement:
     dot = dot_product(g_w, g_l)
     norm_w, norm_l = dot_product(g_w, g_w) ** 0.5, dot_product(g_l, g_l) ** 0.5
     return Displacement(dot / norm_w**2, dot / (norm_w * norm_l), norm_l / norm_w)
+
+
+def thresholds(result: BatchLoss) -> list[float]:
+    """Return c_w/c_l of each pair: above it, the meter of `Displacement` means a falling chosen.
+
+    It is 1 for DPO, ρ (at most C) for AdaDPO, and ρ·|y_l|/|y_w| for Ada-SimPO, whose log-probs are
+    per token; imitation adds to it. Where the rejected is not pushed at all it is infinite. If the
+    loss pushes both sides the other way, as IPO does beyond its target, the chosen falls below it.
+
+    Args:
+        result: the loss on the pairs.
+    """
+    return (result.chosen_force / result.rejected_force).tolist()
 
 
 @dataclass(frozen=True)

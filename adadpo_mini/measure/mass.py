@@ -1,7 +1,8 @@
-"""Where the probability goes: the mass ledger.
+"""Where the probability of the answers to one prompt goes: the mass ledger.
 
 The toy world lists every well-formed answer to a prompt, so you can see exactly where the
-probability goes that the chosen and the rejected lose.
+probability goes that the chosen and the rejected lose. It is the probability under π itself, that
+is at temperature 1. `ledgers.py` takes the ledgers of several prompts during a race.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ def answer_logps(model: Model, tokenizer: Tokenizer, prompt: str, answers: Seque
 class MassLedger:
     """The probability of all answers to one prompt, in four accounts that sum to 1.
 
+    To another prompt, the same model can give its answers very different probabilities.
+
     Attributes:
         chosen: π(y_w|x), of exactly this text.
         rejected: π(y_l|x).
@@ -78,15 +81,15 @@ def mass_ledger(model: Model, tokenizer: Tokenizer, pair: Pair) -> MassLedger:
     if greedy not in mass:
         mass |= _masses(model, tokenizer, pair["prompt"], [greedy])
     best = max(mass, key=mass.__getitem__)
-    accounts = _accounts(pair, mass, total=sum(by_kind.values()))
-    return MassLedger(*accounts.values(), by_kind, best, mass[best])
+    four = accounts(pair, mass, total=sum(by_kind.values()))
+    return MassLedger(*four.values(), by_kind, best, mass[best])
 
 
 def mass_accounts(model: Model, tokenizer: Tokenizer, pair: Pair) -> dict[str, float]:
-    """Return only the four accounts of `mass_ledger`, by their names in an event."""
+    """Return only the four accounts of `mass_ledger`, as `accounts` names them."""
     answers = [answer.text for answer in well_formed_answers_to(pair)]
     mass = _masses(model, tokenizer, pair["prompt"], answers)
-    return _accounts(pair, mass, total=sum(mass.values()))
+    return accounts(pair, mass)
 
 
 def is_countable(pair: Pair) -> bool:
@@ -104,8 +107,14 @@ def gives_both_answers(model: Model, tokenizer: Tokenizer, pair: Pair) -> bool:
     return answer_logps(model, tokenizer, pair["prompt"], sides).exp().sum().item() > STRANGE
 
 
-def _accounts(pair: Pair, mass: Mapping[str, float], total: float) -> dict[str, float]:
-    """Return the four accounts, given π(y|x) by answer and the total of all well-formed answers."""
+def accounts(pair: Pair, mass: Mapping[str, float], total: float | None = None) -> dict[str, float]:
+    """Return the four accounts of a pair's prompt, which sum to 1, by their names in an event.
+
+    Args:
+        mass: π(y|x) by answer.
+        total: of all well-formed answers; by default the sum of `mass`.
+    """
+    total = sum(mass.values()) if total is None else total
     chosen, rejected = mass[pair["chosen"]], mass[pair["rejected"]]
     return {
         "chosen": chosen,

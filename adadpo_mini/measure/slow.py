@@ -5,28 +5,27 @@ time, as `make bench` measures.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf, isfinite
 from statistics import fmean
 from threading import Lock
 from typing import Any
 
+import torch
+
 from adadpo_mini.event import Event
-from adadpo_mini.measure.batch import measure_batch
-from adadpo_mini.measure.displacement import displacement
+from adadpo_mini.logprobs import completion_logps
+from adadpo_mini.measure.batch import BatchLoss, batch_loss
+from adadpo_mini.measure.displacement import displacement, thresholds
 from adadpo_mini.measure.kl import sampled_kl
-from adadpo_mini.measure.mass import (
-    LONGEST_ANSWER,
-    gives_both_answers,
-    is_countable,
-    mass_accounts,
-)
+from adadpo_mini.measure.ledgers import Ledgers
+from adadpo_mini.measure.mass import LONGEST_ANSWER
 from adadpo_mini.methods import BoundLoss
 from adadpo_mini.models.reference import ScoredPairs
-from adadpo_mini.pairs.load import Pair, Pairs
+from adadpo_mini.pairs.load import Pairs
 from adadpo_mini.tokens.table import TokenTable
 from adadpo_mini.types import Model, Tokenizer
 
-MASS_PAIRS = 1
 DISPLACEMENT_PAIRS = 2
 KL_PROMPTS = 8
 ENOUGH = 1000  # pairs from which these prompts are taken
@@ -54,16 +53,13 @@ class SlowMeasurements:
         self._reference, self._tokenizer, self._seed = reference, tokenizer, seed
         self._lock, self._at_start = Lock(), None
         self._tokenized = tokenized[:DISPLACEMENT_PAIRS]
-        self._scoring = scoring
+        self._scoring = scoring.get("logps", completion_logps), scoring.get("pairs_at_once")
         self._scored = ScoredPairs(reference, self._tokenized, **scoring)
         enough = tokenized[:ENOUGH]
         self._prompts = _alike_in_length([pair.prompt for pair in enough])
         longest = max(max(len(pair.chosen), len(pair.rejected)) for pair in enough)
         self._longest_answer = max(LONGEST_ANSWER, longest)
-        self._countable = [pair for pair in pairs[:MASS_PAIRS] if self._can_count(pair)]
-
-    def _can_count(self, pair: Pair) -> bool:
-        return is_countable(pair) and gives_both_answers(self._reference, self._tokenizer, pair)
+        self._ledgers = Ledgers(reference, tokenizer, pairs[:ENOUGH])
 
     def read(self, model: Model, loss: BoundLoss, *, untrained: bool = False) -> Event:
         """Return the slow measurements of a policy.
@@ -76,10 +72,12 @@ class SlowMeasurements:
             eval_kl: KL(π_θ‖π_ref), nats per completion, estimated by `kl.sampled_kl`.
             eval_length: mean length, in tokens, of the answers sampled for the KL. They are cut off
                 at a length that no held-out completion and no answer of the toy world exceeds.
-            mass/chosen, mass/rejected, mass/well_formed, mass/else: the mass ledger, averaged over
-                a few pairs; only for a model trained on the toy world.
-            displacement/meter, displacement/threshold: the chosen falls, to first order, if the
-                meter exceeds the threshold; averaged over a few pairs. See `displacement.py`.
+            mass/…: the mass ledgers of a few prompts, see `Ledgers.read`; only for a model trained
+                on the toy world.
+            displacement/meter, displacement/threshold: if a step of gradient descent used one pair
+                alone, it would lower the chosen, to first order, where the meter exceeds the
+                threshold; both are means over a few pairs. See `displacement.py`. What the real
+                update does, with AdamW and all pairs of the batch, is `update/…`, see `watch`.
         """
         if untrained:
             with self._lock:
@@ -87,9 +85,34 @@ class SlowMeasurements:
                 measured = self._at_start
         else:
             measured = self._measure(model)
-        scored = self._scored.batch(range(len(self._tokenized)))
-        pairs = measure_batch(model, loss, scored, **self._scoring)
-        return {**measured, "displacement/threshold": pairs["ada/rho"]}
+        limits = [limit for limit in thresholds(self._pairs(model, loss)) if isfinite(limit)]
+        return {**measured, "displacement/threshold": fmean(limits) if limits else inf}
+
+    def watch(self, model: Model, loss: BoundLoss) -> Callable[[], Event]:
+        """Begin to watch an update of the policy; call the result after the update.
+
+        Returns:
+            update/chosen, update/rejected: how much the update changes log π of the two sides, mean
+            over the pairs of the displacement meter, nats per completion. The model is not trained
+            on these pairs, so this is what the batch, through AdamW, does to others.
+        """
+        before = self._pairs(model, loss)
+
+        def changes() -> Event:
+            after = self._pairs(model, loss)
+            return {
+                "update/chosen": (after.chosen_logps - before.chosen_logps).mean().item(),
+                "update/rejected": (after.rejected_logps - before.rejected_logps).mean().item(),
+            }
+
+        return changes
+
+    @torch.no_grad()
+    def _pairs(self, model: Model, loss: BoundLoss) -> BatchLoss:
+        """Return the loss on the pairs of the displacement meter."""
+        batch, (logps, at_once) = self._scored.batch(range(len(self._tokenized))), self._scoring
+        parts = batch.parts(at_once)
+        return BatchLoss.join([batch_loss(model, loss, part, logps=logps) for part in parts])
 
     def _measure(self, model: Model) -> Event:
         kl = sampled_kl(
@@ -105,11 +128,7 @@ class SlowMeasurements:
             "eval_length": kl.length,
             "displacement/meter": fmean(displacement(model, p).meter for p in self._tokenized),
         }
-        if self._countable:
-            accounts = [mass_accounts(model, self._tokenizer, pair) for pair in self._countable]
-            for name in accounts[0]:
-                event[f"mass/{name}"] = fmean(account[name] for account in accounts)
-        return event
+        return {**event, **self._ledgers.read(model)}
 
 
 def _alike_in_length(prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

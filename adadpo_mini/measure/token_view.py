@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from adadpo_mini.logprobs import token_logps
+from adadpo_mini.measure.forces import forces
 from adadpo_mini.methods import BoundLoss
 from adadpo_mini.tokens.batch import TokenizedPair, make_batch
 from adadpo_mini.types import Model, Tokenizer
@@ -71,20 +72,16 @@ def pair_forces(
     chosen_length: Tensor,
     rejected_length: Tensor,
 ) -> tuple[float, float]:
-    """Return (−∂L/∂log π_w, ∂L/∂log π_l) of one pair: how hard the loss pushes on each side.
+    """Return `forces` of a single pair, as numbers.
 
     >>> from adadpo_mini.methods.registry import METHODS
     >>> zero, one = torch.tensor(0.0), torch.tensor(1)
     >>> pair_forces(METHODS["dpo"].bind({"beta": 0.1}), zero, zero, zero, zero, one, one)  # β/2
     (0.05..., 0.05...)
     """
-    sides = [logp.detach().view(1).requires_grad_() for logp in (chosen_logp, rejected_logp)]
-    value = loss(
-        *sides,
-        ref_chosen_logp.view(1),
-        ref_rejected_logp.view(1),
-        chosen_lengths=chosen_length.view(1),
-        rejected_lengths=rejected_length.view(1),
-    ).loss
-    up, down = torch.autograd.grad(value, sides)
-    return -up.item(), down.item()
+    logps = (chosen_logp, rejected_logp, ref_chosen_logp, ref_rejected_logp)
+    lengths = {
+        "chosen_lengths": chosen_length.view(1), "rejected_lengths": rejected_length.view(1)
+    }  # fmt: skip
+    on_chosen, on_rejected = forces(loss, *(logp.view(1) for logp in logps), **lengths)
+    return on_chosen.item(), on_rejected.item()

@@ -24,12 +24,16 @@ class Method:
         loss: a function of the four log-probs and keyword knobs.
         formula: L for one pair; r = sg[min(k·ρ, C)], with the ρ that the formula defines.
         source: the paper that defines it, or a short description.
-        balanced: the quantity on which both sides push equally hard (below the ceiling); "" if
-            there is none.
+        balanced: the quantity on which both sides push equally hard, below the ceiling; "" if
+            there is none. For those that are per token and have sums in the loss, this is exact
+            only for completions of equal length.
         fixed: knobs that define this method and override the race's settings.
         needs_reference: whether the gradient depends on the reference's log-probs. If not, the loss
             uses them only for the rewards that it reports.
         trained_by: what trains it, a key of `lockstep.TRAINERS`.
+        couples_pairs: whether the loss of a pair depends on the other pairs of its batch; then the
+            batch must be computed in one pass.
+        renamed: for a knob that has a setting of its own, the name of that setting.
         only_plain: whether it needs whole fp32 weights on the CPU.
         colour: the same in every figure. DPO, AdaDPO and the fixed ratio have colours of Okabe and
             Ito's palette, which suits all common kinds of colour vision, the blue a little lighter
@@ -45,6 +49,8 @@ class Method:
     needs_reference: bool = True
     trained_by: str = "pairs"
     only_plain: bool = False
+    couples_pairs: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
     colour: str = "#8C8C8C"
 
     @property
@@ -59,8 +65,9 @@ class Method:
 
     def knobs(self, settings: Mapping[str, object]) -> dict[str, object]:
         """Return the settings that the loss takes, overridden by `fixed`."""
-        known = {name: value for name, value in settings.items() if name in self.parameters}
-        return {**known, **self.fixed}
+        known = {name: self.renamed.get(name, name) for name in self.parameters}
+        given = {name: settings[source] for name, source in known.items() if source in settings}
+        return {**given, **self.fixed}
 
     def bind(self, settings: Mapping[str, object]) -> BoundLoss:
         """Return the loss with its knobs set.

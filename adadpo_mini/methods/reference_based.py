@@ -1,9 +1,12 @@
-"""DPO's relatives that compare with a reference: IPO, R-DPO, DPOP, and a common mistake.
+"""DPO's relatives that compare with a reference: IPO, R-DPO, DPOP, RPO.
+
+The controls of AdaDPO are in `controls.py`.
 
 Notation and `PreferenceLoss` are those of `losses.py`. `*logps` are the four log-probs that
 `dpo_loss` takes, in the same order. Each loss is followed by its Ada form, which applies AdaDPO's
-principle: a stop-gradient coefficient on the chosen side makes both sides push equally hard in
-probability space. The Ada forms were derived for this package.
+principle: a stop-gradient coefficient on the chosen side makes both sides push equally hard on the
+probability per token, for completions of equal length; otherwise a factor |y_w|/|y_l| remains. The
+Ada forms were derived for this package.
 """
 
 import torch  # noqa: F401 (the examples need it)
@@ -12,7 +15,6 @@ from torch import Tensor
 
 from adadpo_mini.losses import (
     PreferenceLoss,
-    adadpo_loss,
     adaptive_ratio,
     as_lengths,
     check,
@@ -60,7 +62,7 @@ def ada_ipo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """IPO with both sides pushing equally hard on x = exp(u/|y|).
+    """IPO with both sides pushing equally hard on x = exp(u/|y|), for completions of equal length.
 
         ρ = exp(u_w/|y_w| − u_l/|y_l|)
         L = (r·u_w − u_l − 1/(2β))²,   r = sg[min(k·ρ, C)]
@@ -161,34 +163,35 @@ def dpop_loss(*logps: Tensor, beta: float = 0.1, penalty: float = 50.0) -> Prefe
     return with_rewards(per_pair, u_w, u_l, beta, ratio)
 
 
-def weighted_dpo_loss(
+def rpo_loss(
     *logps: Tensor,
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     beta: float = 0.1,
-    ceiling: float = 2.0,
+    nll_weight: float = 1.0,
 ) -> PreferenceLoss:
-    """Not AdaDPO but a wrong reading of it: the ratio weights the WHOLE loss.
+    """DPO plus imitation of the chosen, which holds its log-prob up directly.
 
-        L = sg[min(ρ, C)]·(−log σ(β·u_w − β·u_l))
+        L = −log σ(β·u_w − β·u_l) − α·log π_w/|y_w|
 
-    Both sides get the same factor, so their balance does not change. This is a negative control;
-    public code makes this mistake.
+    Args:
+        nll_weight: α ≥ 0, the weight of imitation; the paper uses 1.
+
+    Source: Pang et al. 2024, arXiv:2404.19733, equation 2. Its α-term is averaged over tokens, of
+    each completion alone, as here; TRL averages over all tokens of a batch.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
-    >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
-    >>> wrong = weighted_dpo_loss(one, zero, zero, zero, **lengths)
-    >>> wrong.rho, wrong.beta_chosen / wrong.beta_rejected
-    (tensor([2.7183]), tensor([1.]))
+    >>> lengths = {"chosen_lengths": 2 * one, "rejected_lengths": one}
+    >>> round(rpo_loss(-one, zero, -one, zero, **lengths).loss.item(), 4)  # log 2 + 1/2
+    1.1931
     """
-    adapted = adadpo_loss(
-        *logps, chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths, ceiling=ceiling
-    )
-    weight = adapted.beta_chosen / adapted.beta_rejected
-    u_w, u_l = log_ratios(*logps)
     check(beta > 0, f"beta must be positive, not {beta}")
-    per_pair = -weight * F.logsigmoid(beta * u_w - beta * u_l)
-    return with_rewards(per_pair, u_w, u_l, beta, rho=adapted.rho)
+    check(nll_weight >= 0, f"nll_weight must not be negative, but is {nll_weight}")
+    u_w, u_l = log_ratios(*logps)
+    lengths_w, _ = as_lengths(u_w, chosen_lengths, rejected_lengths)
+    imitation = -logps[0].to(u_w) / lengths_w
+    per_pair = -F.logsigmoid(beta * u_w - beta * u_l) + nll_weight * imitation
+    return with_rewards(per_pair, u_w, u_l, beta)
 
 
 def _per_token(u_w: Tensor, u_l: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,13 +200,6 @@ def _per_token(u_w: Tensor, u_l: Tensor, chosen: Tensor, rejected: Tensor) -> tu
 
 
 METHODS = {
-    "weighted_dpo": Method(
-        "weighted DPO (wrong)",
-        weighted_dpo_loss,
-        f"−r·log σ(β·u_w − β·u_l), {RHO_X}",
-        "AdaDPO's negative control: a wrong reading",
-        colour="#8C8C8C",
-    ),
     "ipo": Method("IPO", ipo_loss, "(u_w − u_l − 1/(2β))²", "arXiv:2310.12036", colour="#B8860B"),
     "ada_ipo": Method(
         "Ada-IPO",
@@ -234,5 +230,12 @@ METHODS = {
         "−log σ(β·(u_w − u_l − λ·max(0, −u_w)))",
         "arXiv:2402.13228",
         colour="#A0522D",
+    ),
+    "rpo": Method(
+        "RPO (DPO + NLL)",
+        rpo_loss,
+        "−log σ(β·u_w − β·u_l) − α·log p_w",
+        "arXiv:2404.19733",
+        colour="#6B8E23",
     ),
 }

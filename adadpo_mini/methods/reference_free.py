@@ -26,18 +26,24 @@ def simpo_loss(
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     beta: float = 2.0,
-    gamma: float = 0.5,
+    gamma: float = 1.0,
 ) -> PreferenceLoss:
     """Simple preference optimisation: per-token log-probs and a target margin γ.
 
         L = −log σ(β·log π_w/|y_w| − β·log π_l/|y_l| − γ)
 
-    Source: Meng et al. 2024, arXiv:2405.14734, equation 6.
+    Args:
+        beta: β multiplies log-probs per token, so it is much larger than DPO's: the paper uses 2 to
+            10. A race sets it with `simpo_beta`.
+        gamma: γ, the paper's advice is to start at β/2.
+
+    Source: Meng et al. 2024, arXiv:2405.14734, equation 6. It equals TRL's CPOTrainer with
+    loss_type="simpo" and cpo_alpha=0.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
-    >>> round(simpo_loss(-one, -one, zero, zero, **lengths).loss.item(), 4)  # −log σ(−0.5)
-    0.9741
+    >>> round(simpo_loss(-one, -one, zero, zero, **lengths).loss.item(), 4)  # −log σ(−1)
+    1.3133
     """
     check(beta > 0, f"beta must be positive, not {beta}")
     a_w, a_l = _per_token_logps(logps, chosen_lengths, rejected_lengths)
@@ -50,7 +56,7 @@ def ada_simpo_loss(
     chosen_lengths: Tensor,
     rejected_lengths: Tensor,
     beta: float = 2.0,
-    gamma: float = 0.5,
+    gamma: float = 1.0,
     ceiling: float = 2.0,
     k: float = 1.0,
     floor: float | None = None,
@@ -84,9 +90,12 @@ def cpo_loss(
         L = −log σ(β·log π_w − β·log π_l) − λ·log π_w/|y_w|
 
     Args:
-        nll_weight: λ. The imitation term is per token, as in TRL.
+        nll_weight: λ, TRL's `cpo_alpha`.
 
-    Source: Xu et al. 2024, arXiv:2401.08417.
+    Source: Xu et al. 2024, arXiv:2401.08417. The contrastive part equals TRL's, of log-probs summed
+    over the completion. Imitation is averaged over the tokens of each completion, then over pairs;
+    TRL averages over all chosen tokens of a batch, so there a long answer weighs more. The two are
+    equal if all chosen are equally long.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
@@ -110,7 +119,9 @@ def ada_cpo_loss(
     k: float = 1.0,
     floor: float | None = None,
 ) -> PreferenceLoss:
-    """CPO whose contrastive part pushes equally hard on both sides; imitation is added.
+    """CPO whose contrast pushes equally hard on p_w and p_l, for completions of equal length.
+
+    Imitation is added to it.
 
         ρ = exp(log π_w/|y_w| − log π_l/|y_l|)
         L = −log σ(β_w·log π_w − β·log π_l) − λ·log π_w/|y_w|,   β_w = β·sg[min(k·ρ, C)]
@@ -144,7 +155,8 @@ def orpo_loss(
         beta: the paper's λ, the weight of the odds-ratio term.
         nll_weight: the weight of imitation; the paper uses 1.
 
-    Source: Hong et al. 2024, arXiv:2403.07691, equations 6 and 7.
+    Source: Hong et al. 2024, arXiv:2403.07691, equations 6 and 7. The odds-ratio term equals TRL's.
+    Imitation differs: TRL imitates the prompt as well, and averages over all tokens of a batch.
 
     >>> half, zero, one = torch.tensor([0.5]).log(), torch.zeros(1), torch.ones(1)
     >>> lengths = {"chosen_lengths": one, "rejected_lengths": one}
@@ -210,12 +222,15 @@ def _log_one_minus_exp(a: Tensor) -> Tensor:
     return torch.log(-torch.expm1(a.clamp(max=-1e-7)))
 
 
+OWN_BETA = {"beta": "simpo_beta"}
+
 METHODS = {
     "simpo": Method(
         "SimPO",
         simpo_loss,
         "−log σ(β·log p_w − β·log p_l − γ)",
         "arXiv:2405.14734",
+        renamed=OWN_BETA,
         needs_reference=False,
         colour="#C0508F",
     ),
@@ -225,6 +240,7 @@ METHODS = {
         f"−log σ(β·r·log p_w − β·log p_l − γ), {RHO_P}",
         DERIVED,
         "p",
+        renamed=OWN_BETA,
         needs_reference=False,
         colour="#6FA84A",
     ),

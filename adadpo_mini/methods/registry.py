@@ -4,7 +4,7 @@ The entries of DPO, AdaDPO and the fixed ratio are here; every other entry is ne
 """
 
 from adadpo_mini.losses import adadpo_loss, dpo_loss, fixed_ratio_loss
-from adadpo_mini.methods import reference_based, reference_free
+from adadpo_mini.methods import controls, reference_based, reference_free
 from adadpo_mini.methods.method import ADA, RHO_P, RHO_X, Method
 from adadpo_mini.system.markdown import markdown_table
 
@@ -37,9 +37,10 @@ METHODS: dict[str, Method] = {
         "fixed ratio",
         fixed_ratio_loss,
         "−log σ(c·β·u_w − β·u_l)",
-        "AdaDPO's control; DPO-Shift, arXiv:2502.07599, with f = 1/c",
+        "AdaDPO's control: a constant; DPO-Shift, arXiv:2502.07599, with f = 1/c",
         colour="#009E73",
     ),
+    **controls.METHODS,
     **reference_based.METHODS,
     **reference_free.METHODS,
 }

@@ -1,73 +1,12 @@
-"""Checks of a saved model, each with a clear error: its files, its weights, and how it predicts."""
+"""Checks of a loaded model, each with a clear error: its weights, and how it predicts."""
 
-import json
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
-from adadpo_mini.errors import InputError, shown
-from adadpo_mini.pairs.readers import check_is_file, not_read
+from adadpo_mini.errors import InputError
 from adadpo_mini.types import Model
 
 SAVE_AGAIN = "save the model again with save_pretrained, or use another model"
 LEFTOVERS = ("masked_bias", "inv_freq", "position_ids")  # buffers that old versions saved
-JSON_FILES = (
-    "config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json",
-)  # fmt: skip
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-LABELS = 100_000
-LFS = b"version https://git-lfs.github.com/spec/"  # how a pointer file begins
-
-
-def check_model_files(folder: Path) -> None:
-    """Check that a folder has the files of a model, as far as possible without loading it.
-
-    The messages of transformers for these mistakes are long and often misleading.
-
-    Raises:
-        InputError: a file is missing, is damaged, or has the wrong format.
-    """
-    files = {path.name: path for path in folder.iterdir()}
-    for path in files.values():
-        if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(LFS):
-            raise InputError(f"{path} is only a git-lfs pointer; download the file: git lfs pull.")
-    if "adapter_config.json" in files:
-        raise InputError(
-            f"{folder} contains an adapter, not a whole model; merge it into its base model with "
-            "peft's merge_and_unload, and use the folder where you save the result."
-        )
-    if "config.json" not in files:
-        raise InputError(f"{folder} has no config.json; use the folder of a saved model.")
-    found = {name: _read_object(files[name]) for name in JSON_FILES if name in files}
-    labels = found["config.json"].get("num_labels", 2)
-    if not isinstance(labels, int) or labels > LABELS:  # transformers makes a name for each
-        raise InputError(f"{folder}: num_labels in config.json is {shown(labels)}; fix it.")
-    _check_file_names(folder, files)
-
-
-def _check_file_names(folder: Path, names: Collection[str]) -> None:
-    if not {*names} & {*WEIGHTS}:
-        if pickled := [name for name in names if name.endswith(PICKLES)]:
-            raise InputError(
-                f"{folder} has only pickled weights ({min(pickled)}), which are unsafe to load; "
-                "save them as safetensors."
-            )
-        raise InputError(f"{folder} has no weights (model.safetensors); save them there too.")
-    if not {*names} & {*TOKENIZERS}:
-        raise InputError(f"{folder} has no tokenizer (tokenizer.json); save it there too.")
-
-
-def _read_object(file: Path) -> dict:
-    check_is_file(file, "a file that save_pretrained wrote")
-    try:
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise not_read(str(file), error) from error
-    if not isinstance(value, dict):
-        raise InputError(f"{file} must be a JSON object, not {shown(value)}; save it again.")
-    return value
 
 
 def check_weights(model: Model, found: Mapping[str, Collection], source: str) -> None:

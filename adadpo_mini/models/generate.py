@@ -8,7 +8,8 @@ from torch import Tensor
 
 from adadpo_mini.errors import InputError, shown
 from adadpo_mini.models.load import context_length
-from adadpo_mini.tokens.templates import LINE, encode_prompts, typed_prompt
+from adadpo_mini.tokens.templates import LINE, encode_prompts
+from adadpo_mini.tokens.typed import typed_ids
 from adadpo_mini.types import Model, Tokenizer
 
 COLDEST = 1e-6  # below it the most likely token is taken: logits divided by less may overflow
@@ -119,7 +120,8 @@ def stream_answers(
 ) -> Iterator[dict[str, str]]:
     """Answer one typed prompt with several models at once, a token each in turn.
 
-    All models sample with the same seed. If a prompt is too long for the context, its end is kept.
+    All models sample with the same seed. A prompt that is too long for the context is shortened,
+    see `typed_ids`.
 
     Args:
         form: the format string that makes a typed prompt into one like those of the training, for
@@ -133,13 +135,14 @@ def stream_answers(
             Raised at once, not with the first answer.
     """
     check_sampling(temperature, seed)
-    ids = encode_prompts([typed_prompt(prompt, form)], tokenizer)[0]
-    if not ids:
-        raise InputError(f"the prompt {shown(prompt)} has no tokens; ask something.")
     streams = {}
     for name, model in models.items():
-        room = max(1, context_length(model) - max_new_tokens)
-        prompt_ids = torch.tensor([ids[-room:]], device=model.device)
+        context = context_length(model)  # at least half of it is for the prompt
+        room = max(1, context // 2, context - max_new_tokens)
+        ids = typed_ids(prompt, form, tokenizer, room)
+        if not ids:
+            raise InputError(f"the prompt {shown(prompt)} has no tokens; ask something.")
+        prompt_ids = torch.tensor([ids], device=model.device)
         generator = torch.Generator().manual_seed(seed)
         streams[name] = sample_tokens(
             model, prompt_ids, temperature=temperature, generator=generator

@@ -2,9 +2,6 @@
 
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from adadpo_mini.config import DEVICES, DTYPES, TOY
@@ -12,14 +9,14 @@ from adadpo_mini.errors import InputError, is_offline, not_available, shown
 from adadpo_mini.models.checks import (
     SAVE_AGAIN,
     check_causal,
-    check_model_files,
     check_weights,
     reason_of,
     same_vocabulary,
 )
+from adadpo_mini.models.files import check_model_files
 from adadpo_mini.models.memory import check_fits, count_parameters, pick_device
+from adadpo_mini.models.tokenizers import load_tokenizer, reading
 from adadpo_mini.system.files import user_path
-from adadpo_mini.tokens.templates import end_token
 from adadpo_mini.toyworld import data_dir
 from adadpo_mini.types import Model, Tokenizer
 
@@ -32,6 +29,7 @@ __all__ = [
     "switch_dropout_off",
 ]
 
+WARNS = "warn_if_padding_and_no_attention_mask"
 HUB_NAME = re.compile(r"(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}")
 
 
@@ -82,7 +80,10 @@ def _find(name: object) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         return source
     if os.path.exists(path):  # noqa: PTH110
-        raise InputError(f"{source} is not a folder; use the folder of a saved model.")
+        raise InputError(
+            f"{source} is not a folder but a file; use the folder that the whole model is in, with "
+            "its config.json and tokenizer."
+        )
     if source.startswith((".", "/")) or source.count("/") > 1:
         raise InputError(f"{source}: no such folder; use the folder of a saved model.")
     if not HUB_NAME.fullmatch(source) or ".." in source or "--" in source:
@@ -121,16 +122,21 @@ def _load(source: str, device: str, dtype: str, offline: bool) -> tuple[Model, T
     from transformers import AutoConfig, AutoModelForCausalLM
 
     options = {"local_files_only": offline, "trust_remote_code": False}
-    with _reading(f"{source}: its config.json"):
-        parameters = count_parameters(AutoConfig.from_pretrained(source, **options))
-    with _reading(f"{source}: its tokenizer"):
-        tokenizer = _load_tokenizer(source, options)
+    with reading(f"{source}: its config.json"):
+        config = AutoConfig.from_pretrained(source, **options)
+        parameters = count_parameters(config)
+    # Only plain weights are read. A model restored from a GGUF file still says that it is quantised
+    # and could not be saved.
+    vars(config).pop("quantization_config", None)
+    copy = "copy the tokenizer.json of the original model into its folder"
+    with reading(f"{source}: its tokenizer", copy):
+        tokenizer = load_tokenizer(source, options)
     place = pick_device(device, parameters)
     check_fits(f"loading {source}", parameters * getattr(torch, dtype).itemsize, place)
     how = {"use_safetensors": True, "dtype": getattr(torch, dtype), "output_loading_info": True}
     how["ignore_mismatched_sizes"] = True  # `check_weights` refuses them with a clear message
-    with _reading(f"{source}: its model"):
-        model, found = AutoModelForCausalLM.from_pretrained(source, **how, **options)
+    with reading(f"{source}: its model"):
+        model, found = AutoModelForCausalLM.from_pretrained(source, config=config, **how, **options)
     check_weights(model, found, source)
     size = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > size:
@@ -140,52 +146,10 @@ def _load(source: str, device: str, dtype: str, offline: bool) -> tuple[Model, T
         )
     switch_dropout_off(model)
     fuse_gelu(model)
+    silence_padding(model)
     model = model.to(place)
     check_causal(model.eval(), source)
     return model, tokenizer
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Turn an error about a part of a model into an InputError, and keep libraries from logging it.
-
-    An OSError, which means that the part is missing, passes through.
-    """
-    import logging as python_logging
-
-    from transformers.utils import logging
-
-    python_logging.getLogger("huggingface_hub").setLevel(python_logging.ERROR)  # its retries
-    logging.disable_progress_bar()  # transformers shows one even for 50 small tensors
-    before = logging.get_verbosity()
-    logging.set_verbosity(python_logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except (InputError, OSError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a panic of tokenizers is not an Exception
-        raise InputError(f"{what} cannot be used ({reason_of(error)}); {SAVE_AGAIN}.") from error
-    finally:
-        logging.set_verbosity(before)
-
-
-def _load_tokenizer(source: str, options: dict) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    if not tokenizer("Why is that so?")["input_ids"]:
-        raise InputError(f"{source}: its tokenizer returns no tokens for a text; {SAVE_AGAIN}.")
-    end = end_token(tokenizer)
-    if end is None:
-        raise InputError(
-            f"{source}: its tokenizer has no end-of-sequence token, so a completion cannot end; "
-            "set eos_token in its tokenizer_config.json."
-        )
-    tokenizer.eos_token = end
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = end
-    return tokenizer
 
 
 def switch_dropout_off(model: Model) -> None:
@@ -213,6 +177,20 @@ def fuse_gelu(model: Model) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, torch.nn.GELU(approximate="tanh"))
+
+
+def silence_padding(model: Model) -> None:
+    """Keep transformers from warning that a prompt with the pad token in it may be padded.
+
+    Our rows are padded on the right only, where a causal model never looks.
+    """
+    for module in model.modules():
+        if hasattr(module, WARNS):
+            setattr(module, WARNS, _be_silent)
+
+
+def _be_silent(*_: object) -> None:
+    """Do nothing, in place of a warning. A function of the module, because models are pickled."""
 
 
 def context_length(model: Model) -> int:

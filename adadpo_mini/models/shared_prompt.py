@@ -14,6 +14,7 @@ In addition, the logits, which take much of the time if the vocabulary is large,
 at the positions that predict a completion's token.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,17 +29,15 @@ MORE_THAN_A_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass(frozen=True)
-class SharedRows:
-    """B pairs as B rows, padded on the right, with N completion tokens in total.
+class MaskedRows:
+    """Rows in which a mask decides what each token sees, padded on the right, with N targets.
 
     Attributes:
-        input_ids: prompt, chosen, rejected, padding, shape (B, time).
+        input_ids: the tokens, shape (B, time).
         position_ids: the positions, same shape.
         visible: True where a query (third axis) may see a key (fourth), (B, 1, time, time).
-        sources: index, in the flattened rows, of the position that predicts each token, shape (N,).
-        targets: the completion tokens, shape (N,).
-        owners: the completion of each token, 0 … B−1 chosen and B … 2B−1 rejected, shape (N,).
-        places: the index of each token within its completion, shape (N,).
+        sources: index, in the flattened rows, of the position that predicts each target, (N,).
+        targets: the predicted tokens, shape (N,).
     """
 
     input_ids: Tensor
@@ -46,6 +45,17 @@ class SharedRows:
     visible: Tensor
     sources: Tensor
     targets: Tensor
+
+
+@dataclass(frozen=True)
+class SharedRows(MaskedRows):
+    """B pairs as B rows: prompt, chosen, rejected. The targets are all N completion tokens.
+
+    Attributes:
+        owners: the completion of each token, 0 … B−1 chosen and B … 2B−1 rejected, shape (N,).
+        places: the index of each token within its completion, shape (N,).
+    """
+
     owners: Tensor
     places: Tensor
 
@@ -95,8 +105,16 @@ def shared_logps(model: Model, input_ids: Tensor, completion_mask: Tensor) -> Te
     Only valid for models that pass `can_share_prompts`.
     """
     rows = share_prompts(input_ids, completion_mask)
+    logps = target_logps(model, rows)
+    table = logps.new_zeros(len(input_ids), int(rows.places.max()) + 1)
+    # Not index_add, whose sums differ from run to run on a GPU.
+    return table.index_put((rows.owners, rows.places), logps).sum(dim=1)
+
+
+def target_logps(model: Model, rows: MaskedRows) -> Tensor:
+    """Return the log-prob of each target given what its source sees, nats, shape (N,)."""
     # An additive mask, which every implementation of attention accepts.
-    mask = torch.zeros(rows.visible.shape, dtype=model.dtype, device=input_ids.device)
+    mask = torch.zeros(rows.visible.shape, dtype=model.dtype, device=rows.visible.device)
     mask = mask.masked_fill(~rows.visible, torch.finfo(model.dtype).min)
     hidden = model.get_decoder()(
         input_ids=rows.input_ids,
@@ -108,10 +126,7 @@ def shared_logps(model: Model, input_ids: Tensor, completion_mask: Tensor) -> Te
     if scores.dtype != torch.float64:
         scores = scores.float()
     # The same as `logprobs.token_logps`, in one pass over the logits.
-    logps = -F.cross_entropy(scores, rows.targets, reduction="none")
-    table = logps.new_zeros(len(input_ids), int(rows.places.max()) + 1)
-    # Not index_add, whose sums differ from run to run on a GPU.
-    return table.index_put((rows.owners, rows.places), logps).sum(dim=1)
+    return -F.cross_entropy(scores, rows.targets, reduction="none")
 
 
 @torch.no_grad()
@@ -123,14 +138,30 @@ def can_share_prompts(model: Model, input_ids: Tensor, completion_mask: Tensor) 
     them all. In bf16, however, correct results also differ by about 0.03 nats per token, and wrong
     ones sometimes by little more, so the configuration is checked first.
     """
+    return agrees(
+        model,
+        input_ids,
+        completion_mask,
+        lambda: shared_logps(model, input_ids, completion_mask),
+    )
+
+
+@torch.no_grad()
+def agrees(
+    model: Model, input_ids: Tensor, completion_mask: Tensor, fast: Callable[[], Tensor]
+) -> bool:
+    """Return whether `fast`, a way of scoring that uses masks, agrees with `completion_logps`.
+
+    See `can_share_prompts`.
+    """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or input_ids.shape[1]
     if window < input_ids.shape[1] or any(getattr(config, name, None) for name in MORE_THAN_A_HEAD):
         return False
     plain = completion_logps(model, input_ids, completion_mask)
     try:
-        shared = shared_logps(model, input_ids, completion_mask)
+        found = fast()
     except Exception:  # an unsupported architecture can raise anything
         return False
-    off = (plain - shared).abs() / completion_mask.sum(dim=1)  # nats per token
+    off = (plain - found.to(plain)).abs() / completion_mask.sum(dim=1)  # nats per token
     return bool(off.mean() < 5e-2 if model.dtype == torch.bfloat16 else off.max() < 1e-4)

@@ -13,18 +13,9 @@ class Message(TypedDict):
     content: str
 
 
-def is_conversation(value: object) -> bool:
-    """Return whether this is a list of at least one message."""
-    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
-
-
-def _is_message(item: object) -> bool:
-    return isinstance(item, dict) and all(isinstance(item.get(k), str) for k in ("role", "content"))
-
-
-def plain(conversation: list) -> list[Message]:
-    """Return the messages with role and content only."""
-    return [Message(role=item["role"], content=item["content"]) for item in conversation]
+def text_of(conversation: list[Message]) -> str:
+    """Return a prompt's messages as text: their contents, each with a line break after it."""
+    return "".join(f"{message['content']}\n" for message in conversation)
 
 
 def shared_head(chosen: list[Message], rejected: list[Message]) -> list[Message]:

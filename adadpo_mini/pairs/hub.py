@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import InputError, is_offline, not_available
-from adadpo_mini.pairs.readers import not_read
+from adadpo_mini.pairs.opening import not_read
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 TRAIN = ("train", "train_prefs")
 TEST = ("test", "test_prefs", "validation", "validation_prefs", "valid", "val", "dev", "eval")
 HUB_NAME = re.compile(
-    r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?"
+    r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(:(?P<config>[\w.-]+))?(:(?P<split>[\w.-]+))?"
+    r"(@(?P<revision>[\w./-]+))?"
 )
 TIMEOUT = 5  # seconds
 FILE_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz")
@@ -32,7 +33,8 @@ def is_saved_dataset(path: Path) -> bool:
 def is_hub_name(name: str) -> bool:
     """Return whether this could be the name of a data set on the hub.
 
-    The forms are owner/name, owner/name:config and owner/name@revision.
+    The forms are owner/name, owner/name:split, owner/name:config and owner/name:config:split, each
+    with @revision at its end or not.
 
     >>> is_hub_name("Anthropic/hh-rlhf"), is_hub_name("data/pairs.jsonl"), is_hub_name("./a")
     (True, False, False)
@@ -56,30 +58,27 @@ def open_saved(path: Path) -> "Dataset | DatasetDict":
         raise not_read(str(path), error) from error
 
 
-def open_hub(source: str) -> tuple["DatasetDict", str]:
-    """Return a data set on the hub, and a note for the user if it was read from the local copy.
+def open_hub(source: str) -> tuple["DatasetDict", str | None, str]:
+    """Return a data set on the hub, the name of the split that `source` names, and a note for the
+    user if it was read from the local copy.
 
     The hub is asked first; the local copy is read if HF_HUB_OFFLINE is set or the hub does not
     answer. The note is needed because nothing in a local copy shows that parts of it were never
     downloaded. Code that comes with a data set is never run.
 
     Raises:
-        InputError: the data set is not available, or has no such configuration.
+        InputError: the data set is not available, or has no such configuration or split.
     """
-    import datasets
-
     for library in ("huggingface_hub", "datasets"):  # they log retries and which copy they read
         logging.getLogger(library).setLevel(logging.ERROR)
-    name, config, revision = HUB_NAME.fullmatch(source).group("name", "config", "revision")
+    name, config, split, revision = HUB_NAME.fullmatch(source).group(
+        "name", "config", "split", "revision"
+    )
     found = None if is_offline() else _commit(name, revision)
     try:
-        if found is None:
-            why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub did not provide it"
-            return _open_copy(name, config, revision), (
-                f"{source}: read from the local copy, because {why}; it may be incomplete or "
-                "outdated."
-            )
-        return datasets.load_dataset(name, config, revision=found), ""
+        data, split = _open_named(name, config, split, revision, found)
+    except InputError:
+        raise
     except Exception as error:  # the library's own, the network's, the file system's
         reason = " ".join(str(error).split("\n")[:2]).rstrip(".")
         if _is_about_configurations(error):
@@ -87,6 +86,45 @@ def open_hub(source: str) -> tuple["DatasetDict", str]:
                 f"data set {source!r}: {reason}; write it as owner/name:configuration."
             ) from error
         raise not_available("data set", source, "a local file", reason) from error
+    if found is not None:
+        return data, split, ""
+    why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub did not provide it"
+    return (
+        data,
+        split,
+        f"{source}: read from the local copy, because {why}; it may be incomplete or outdated.",
+    )
+
+
+def _open_named(
+    name: str, config: str | None, split: str | None, revision: str | None, commit: str | None
+) -> tuple["DatasetDict", str | None]:
+    """Return the data set and its split. A single name after the colon is a configuration or, if
+    the data set has no such configuration, a split."""
+
+    def load(config: str | None) -> "DatasetDict":
+        import datasets
+
+        if commit is None:
+            return _open_copy(name, config, revision)
+        return datasets.load_dataset(name, config, revision=commit)
+
+    try:
+        return load(config), split
+    except Exception as error:
+        if config is None or split is not None or not _is_about_configurations(error):
+            raise
+        try:
+            data = load(None)
+        except Exception:  # it has several configurations, and none of them is the default
+            raise error from None
+        if config in data:
+            return data, config
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise InputError(
+            f"data set '{name}:{config}': {reason}; its splits are {', '.join(data)}; write it as "
+            "owner/name:configuration or owner/name:split."
+        ) from error
 
 
 def _commit(name: str, revision: str | None) -> str | None:

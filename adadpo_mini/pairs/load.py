@@ -11,18 +11,27 @@ import zlib
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adadpo_mini.errors import InputError, shown
 from adadpo_mini.pairs.hub import choose_split
 from adadpo_mini.pairs.on_disk import PairsOnDisk, Places, keep_on_disk, table_rows
-from adadpo_mini.pairs.readers import Numbered, check_columns, read_file
+from adadpo_mini.pairs.readers import Numbered, read_file
+from adadpo_mini.pairs.remarks import Remarks
 from adadpo_mini.pairs.rows import FIELDS, Message, Pair, read_row
 from adadpo_mini.pairs.screening import LoadReport, Screen
-from adadpo_mini.pairs.sources import Source, has_splits, is_dataset, is_toy, open_source
+from adadpo_mini.pairs.sources import (
+    Source,
+    has_splits,
+    is_dataset,
+    is_stream,
+    is_toy,
+    open_source,
+)
+from adadpo_mini.pairs.tables import known_columns, stream_rows, without_media
 from adadpo_mini.toyworld import data_dir
 
 if TYPE_CHECKING:
@@ -82,18 +91,22 @@ def load_pairs(
 ) -> Pairs:
     """Load and check preference pairs.
 
-    A pair that repeats an earlier one is dropped. A row without a preference is an error in JSON
-    lines and in rows passed from Python, whose author can fix it; in all other sources the row is
-    dropped. The result's `report` counts both.
+    A pair that repeats an earlier one is dropped. A row that is not a preference is an error in a
+    file and in rows passed from Python, whose author can fix it; in a data set of the `datasets`
+    library (on the hub, in a saved folder, or passed as such) the row is dropped. The result's
+    `report` counts both.
 
     Args:
         source: the name of a toy set ("tone", "swap", ...); a JSON-lines, JSON, CSV or Parquet
-            file; a folder written by `save_to_disk` of the `datasets` library; a data set on the
-            hub ("Anthropic/hh-rlhf", owner/name:config, owner/name@revision), read from its local
-            copy if the hub does not answer; an iterable of rows, such as a list of dicts or a
-            `datasets.Dataset`; or columns, as a data frame or a dict of lists. A row may have any
-            of TRL's forms, see `rows.read_row`.
-        split: "train", "test", or the name of a split; files and rows have no splits.
+            file, the first three also with gzip; a folder written by `save_to_disk` of the
+            `datasets` library; a data set on the hub ("Anthropic/hh-rlhf", owner/name:config,
+            owner/name@revision), read from its local copy if the hub does not answer; an iterable
+            of rows, such as a list of dicts or a `datasets.Dataset`, streamed or not; or columns,
+            as a data frame or a dict of lists. For the forms of a row see `rows.read_row`. A set,
+            a folder and a name on the hub may name a split: "tone:test", "owner/name:split",
+            "owner/name:config:split".
+        split: "train", "test", or the name of a split, if the source names none; files and rows
+            have no splits.
         in_memory: how many characters of text may stay in memory; larger data stays on disk.
 
     Raises:
@@ -110,8 +123,8 @@ def load_pairs(
 def load_splits(
     source: str | Path | Iterable[dict], *, in_memory: int = IN_MEMORY
 ) -> tuple[Pairs, Pairs]:
-    """Return (train, held out): a data set's own splits if it has both, else those of
-    `split_pairs`.
+    """Return (train, held out): a data set's own splits if it has both, else those that
+    `split_pairs` makes of the training split, or of the split that the source names.
 
     A pair of the test split that is also in the training split is dropped from the test split.
 
@@ -123,7 +136,8 @@ def load_splits(
     """
     source = open_source(source)
     train, seen = _load(source, "train", in_memory)
-    if is_toy(source.data) or (has_splits(source.data) and choose_split(source.data, "test")):
+    has_test = has_splits(source.data) and choose_split(source.data, "test")
+    if source.split is None and (is_toy(source.data) or has_test):
         return train, _load(source, "test", in_memory, trained=seen)[0]
     return split_pairs(train)
 
@@ -148,29 +162,50 @@ def _load(
     source: Source, split: str, in_memory: int, trained: Set[bytes] = frozenset()
 ) -> tuple[Pairs, Set[bytes]]:
     """Return the pairs of a split, without those in `trained`, and the digests of all of them."""
-    data, name, note = source
+    here = _open_split(source, source.split or split)
+    screen = Screen(here.name, strict=here.strict, trained=trained)
+    screen.remarks.saw(here.columns)
+    pairs = _collect(screen, here.unit, here.rows, in_memory, here.table, source.note)
+    if is_toy(source.data):  # its other columns are our own
+        report = replace(pairs.report, remarks=Remarks())
+        pairs = Pairs(pairs.rows, pairs.where, report)
+    return pairs, screen.seen
+
+
+class _Split(NamedTuple):
+    """The rows of a split, and what a message calls one of them."""
+
+    name: str
+    unit: str
+    rows: Numbered
+    strict: bool
+    columns: tuple[str, ...] = ()
+    table: "Dataset | None" = None
+
+
+def _open_split(source: Source, split: str) -> _Split:
+    data, name = source.data, source.name
     if is_toy(data):
         if split not in TOY_SPLITS:
             raise _no_split(name, split, TOY_SPLITS)
         data = data_dir() / data / f"{split}.jsonl"
     if isinstance(data, Path):
-        unit, rows = read_file(data)
-        screen = Screen(str(data), strict=unit == "line", trained=trained)
-        return _collect(screen, unit, rows, in_memory), screen.seen
+        unit, rows, columns = read_file(data)
+        return _Split(str(data), unit, rows, True, columns)
     if has_splits(data):
         chosen = choose_split(data, split)
         if chosen is None:
             raise _no_split(name, split, data)
         data, name = data[chosen], f"{name} ({chosen})"
+    elif source.split:
+        raise InputError(f"{name} has no splits; leave out {':' + source.split!r}.")
     if is_dataset(data):
-        check_columns(name, data.column_names)
-        table = data.with_format(None).select_columns(
-            [column for column in FIELDS if column in data.column_names]
-        )
-        screen = Screen(name, strict=False, trained=trained)
-        return _collect(screen, "row", table_rows(table, name), in_memory, table, note), screen.seen
-    screen = Screen(name, strict=True, trained=trained)
-    return _collect(screen, "pair", enumerate(data, start=1), in_memory), screen.seen
+        table, columns = known_columns(data, name)
+        return _Split(name, "row", table_rows(table, name), False, columns, table)
+    if is_stream(data):
+        rows, columns = stream_rows(data, name)
+        return _Split(name, "row", rows, False, columns)
+    return _Split(name, "pair", enumerate(data, start=1), True, source.columns)
 
 
 def _no_split(name: str, split: object, splits: Iterable[str]) -> InputError:
@@ -201,7 +236,8 @@ def _collect(
         kept = keep_on_disk(chain(first, pairs))
     else:
         deque(pairs, maxlen=0)  # check the rest, and keep its numbers
-        kept = PairsOnDisk(table.select([n - 1 for n in numbers]), lambda row: read_row(name, row))
+        texts = without_media(table.select([n - 1 for n in numbers]))
+        kept = PairsOnDisk(texts, lambda row: read_row(name, row))
     report = screen.report(note)
     if not report.rows:
         raise InputError(f"{name} has no pairs; give at least one row with chosen and rejected.")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adadpo_mini.errors import WriteError
-from adadpo_mini.pairs.readers import not_read
+from adadpo_mini.pairs.opening import not_read
 from adadpo_mini.pairs.rows import FIELDS, Pair
+from adadpo_mini.pairs.tables import batch_rows
 from adadpo_mini.system.cache import scratch_folder
 
 if TYPE_CHECKING:
@@ -116,17 +117,20 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def table_rows(table: "Dataset", name: str) -> Iterator[tuple[int, dict]]:
-    """Yield (number, row) for each row of a table, numbered from 1.
+    """Yield (number, row) for each row of a table, numbered from 1. Of a picture or the like a row
+    says only whether there is one.
 
     Raises:
         InputError: the table, or a row in it, is damaged.
     """
     _check_table(table, name)
+    table = table.with_format("arrow")  # the library would decode pictures
     for start in range(0, len(table), AT_ONCE):
+        end = min(start + AT_ONCE, len(table))
         try:
-            rows = [*_rows_of(table[start : start + AT_ONCE])]
+            rows = batch_rows(table[start:end])
         except Exception:  # read one row at a time, to name the one that is damaged
-            rows = [_row_of(table, i, name) for i in range(start, min(start + AT_ONCE, len(table)))]
+            rows = [_row_of(table, i, name) for i in range(start, end)]
         yield from enumerate(rows, start=start + 1)
 
 
@@ -143,7 +147,7 @@ def _check_table(table: "Dataset", name: str) -> None:
 
 def _row_of(table: "Dataset", index: int, name: str) -> dict:
     try:
-        return table[index]
+        return batch_rows(table[index : index + 1])[0]
     except Exception as error:  # the library raises many kinds on a damaged file
         raise not_read(f"{name}, row {index + 1}", error) from error
 

@@ -10,17 +10,16 @@ takes it 0.7 s of CPU time instead of 0.05 s; one of 125 MB takes twice the time
 """
 
 import csv
-import errno
 import json
 import re
-import stat
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from adadpo_mini.errors import InputError
-from adadpo_mini.pairs.rows import FIELDS
+from adadpo_mini.pairs.columns import check_columns
+from adadpo_mini.pairs.opening import check_is_file, format_of, not_read, text_of_file
+from adadpo_mini.pairs.tables import batch_rows, columns_to_read
 from adadpo_mini.toyworld.sets import SETS
 
 if TYPE_CHECKING:
@@ -29,14 +28,16 @@ if TYPE_CHECKING:
 Numbered = Iterator[tuple[int, object]]
 
 READ_AT_ONCE = 1 << 20  # characters, or bytes
+LONGEST_CELL = 1 << 27  # characters; the default of 131,072 is fewer than a long answer has
 
 
-def read_file(path: Path) -> tuple[str, Numbered]:
-    """Return what messages call a row of the file ("line" or "row"), and its rows.
+def read_file(path: Path) -> tuple[str, Numbered, tuple[str, ...]]:
+    """Return what messages call a row of the file ("line" or "row"), its rows, and the names of its
+    columns if the rows do not have all of them.
 
     Args:
-        path: the ending .csv, .tsv, .parquet or .json decides the format. Any other file is JSON
-            lines, and so is a .json file that does not begin with "[".
+        path: the ending .csv, .tsv, .parquet or .json, with or without .gz, decides the format. Any
+            other file is JSON lines, and so is a .json file that does not begin with "[".
 
     Raises:
         InputError: there is no such file; or, while iterating, it cannot be read.
@@ -46,59 +47,18 @@ def read_file(path: Path) -> tuple[str, Numbered]:
         "a JSON-lines, JSON, CSV or Parquet file of pairs, a folder written by a data set's "
         f"save_to_disk, or one of the toy sets: {', '.join(SETS)}",
     )
-    ending = path.suffix.lower()
+    ending = format_of(path)
     if ending in (".csv", ".tsv"):
-        return "row", _csv_rows(path)
+        return "row", _csv_rows(path), ()
     if ending == ".parquet":
-        return "row", _parquet_rows(path)
+        return "row", _parquet_rows(path), _parquet_columns(path)
     if ending == ".json" and _begins_with_bracket(path):
-        return "row", _json_rows(path)
-    return "line", _json_lines(path)
-
-
-def check_is_file(path: Path, wanted: str, what: str = "file") -> None:
-    """Raise an InputError unless the path is a regular file, which has an end.
-
-    Args:
-        wanted: what to give instead, in words.
-        what: what the message calls a missing file.
-    """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        if error.errno == errno.EACCES:
-            raise not_read(str(path), error) from error
-        usual = error.errno in (errno.ENOENT, errno.ENOTDIR)
-        why = "" if usual else f" ({error.strerror})"
-        raise InputError(f"{path}: there is no such {what}{why}; give {wanted}.") from error
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{path} is a folder; give {wanted}.")
-    if not stat.S_ISREG(mode):  # a device or a pipe might never end
-        raise InputError(f"{path} is not a regular file; give {wanted}.")
-
-
-def not_read(where: str, error: Exception) -> InputError:
-    """Return the InputError to raise after reading `where` has failed with `error`."""
-    if isinstance(error, UnicodeDecodeError):
-        return InputError(f"{where}: not UTF-8 text ({error.reason}); save it as UTF-8.")
-    if reason := getattr(error, "strerror", None):
-        return InputError(f"{where} cannot be read ({reason}); give a file that can be.")
-    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-    return InputError(f"{where} cannot be read ({reason}); it is damaged, save it again.")
-
-
-@contextmanager
-def _text_of(path: Path, newline: str = "\n") -> Iterator[TextIO]:
-    # Only a line feed ends a line: a JSON string may contain other characters that end lines.
-    try:
-        with path.open(encoding="utf-8-sig", newline=newline) as file:
-            yield file
-    except (UnicodeDecodeError, OSError) as error:
-        raise not_read(str(path), error) from error
+        return "row", _json_rows(path), ()
+    return "line", _json_lines(path), ()
 
 
 def _begins_with_bracket(path: Path) -> bool:
-    with _text_of(path) as file:
+    with text_of_file(path) as file:
         for line in file:
             if line.strip():
                 return line.lstrip().startswith("[")
@@ -106,7 +66,7 @@ def _begins_with_bracket(path: Path) -> bool:
 
 
 def _json_lines(path: Path) -> Numbered:
-    with _text_of(path) as file:
+    with text_of_file(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -127,7 +87,7 @@ def _json_lines(path: Path) -> Numbered:
 
 def _json_rows(path: Path) -> Numbered:
     """Decode the items of a JSON array one by one, as the text comes in."""
-    with _text_of(path) as file:
+    with text_of_file(path) as file:
         window = _JsonWindow(file)
         window.take("[")
         number = 0
@@ -195,7 +155,8 @@ class _JsonWindow:
 
 
 def _csv_rows(path: Path) -> Numbered:
-    with _text_of(path, newline="") as file:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    with text_of_file(path, newline="") as file:
         header = file.readline()
         file.seek(0)
         marks = [mark for mark in ",;\t" if mark in header]
@@ -221,6 +182,15 @@ def _csv_rows(path: Path) -> Numbered:
             ) from error
 
 
+def _parquet_columns(path: Path) -> tuple[str, ...]:
+    import pyarrow.parquet
+
+    try:
+        return tuple(pyarrow.parquet.read_schema(path).names)
+    except Exception as error:  # the library raises many kinds on a damaged file
+        raise not_read(str(path), error) from error
+
+
 def _parquet_rows(path: Path) -> Numbered:
     import pyarrow.parquet
 
@@ -229,10 +199,10 @@ def _parquet_rows(path: Path) -> Numbered:
         with pyarrow.parquet.ParquetFile(path, buffer_size=READ_AT_ONCE, pre_buffer=False) as file:
             names = file.schema_arrow.names
             check_columns(path, names)
-            columns = [name for name in FIELDS if name in names]
+            columns = columns_to_read(names)
             number = 0
             for batch in file.iter_batches(batch_size=1000, columns=columns):
-                yield from enumerate(_batch_rows(path, batch, number), start=number + 1)
+                yield from enumerate(_rows(path, batch, number), start=number + 1)
                 number += len(batch)
     except InputError:
         raise
@@ -240,24 +210,14 @@ def _parquet_rows(path: Path) -> Numbered:
         raise not_read(str(path), error) from error
 
 
-def _batch_rows(path: Path, batch: "RecordBatch", before: int) -> list[dict]:
+def _rows(path: Path, batch: "RecordBatch", before: int) -> list[dict]:
     """Return the rows of a batch; if one cannot be read, the error names it."""
     try:
-        return batch.to_pylist()
+        return batch_rows(batch)
     except ValueError:
         for i in range(len(batch)):
             try:
-                batch.slice(i, 1).to_pylist()
+                batch_rows(batch.slice(i, 1))
             except ValueError as error:
                 raise not_read(f"{path}, row {before + i + 1}", error) from error
         raise
-
-
-def check_columns(name: object, columns: Collection[str]) -> None:
-    """Raise an InputError unless the columns of pairs are among these."""
-    for column in FIELDS[1:]:
-        if column not in columns:
-            raise InputError(
-                f"{name} has no column {column!r}; its columns are "
-                f"{', '.join(map(str, columns)) or 'none'}; rename one, or add it."
-            )

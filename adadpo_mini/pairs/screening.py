@@ -3,8 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 
 from adadpo_mini.errors import InputError
+from adadpo_mini.pairs.remarks import Remarks
 from adadpo_mini.pairs.rows import Pair, UnusableRow, read_row
 
 REPEATED = "that repeat an earlier pair"
@@ -26,6 +29,7 @@ class LoadReport:
         contradictory: the number of kept pairs whose opposite is an earlier pair.
         strict: whether a faulty row is an error instead of being dropped.
         note: a sentence about where the rows are from, if it matters.
+        remarks: how the rows were read: the columns of the prompt, and those that are not used.
     """
 
     source: str
@@ -36,6 +40,7 @@ class LoadReport:
     contradictory: int = 0
     strict: bool = False
     note: str = ""
+    remarks: Remarks = field(default_factory=Remarks)
 
     @property
     def text(self) -> str:
@@ -75,7 +80,8 @@ class LoadReport:
 def loading_note(train: LoadReport | None, held_out: LoadReport | None) -> str | None:
     """Return what to tell the user about the rows of both splits.
 
-    None if every row was used, no pair contradicts another, and there is no note.
+    None if every row and column was used, the prompt is in its own column, no pair contradicts
+    another, and there is no note.
 
     Args:
         train, held_out: `report` of both splits.
@@ -87,9 +93,12 @@ def loading_note(train: LoadReport | None, held_out: LoadReport | None) -> str |
     reports = [report for report in (train, held_out) if report]
     if len(reports) == 2 and train.source == held_out.source:
         reports = [_together(train, held_out)]
-    notes = dict.fromkeys(report.note for report in reports if report.note)
+    notes = dict.fromkeys(report.note for report in reports)
+    if reports:
+        remarks = reduce(or_, (report.remarks for report in reports))
+        notes[remarks.text(reports[0].source)] = None
     texts = [report.text for report in reports if report.dropped or report.contradictory]
-    return " ".join([*notes, *texts]) or None
+    return " ".join(filter(None, [*notes, *texts])) or None
 
 
 def _together(train: LoadReport, held_out: LoadReport) -> LoadReport:
@@ -109,13 +118,14 @@ class Screen:
 
     Args:
         source: the name of the file or data set.
-        strict: whether a faulty row is an error; if not, it is dropped, because nobody can fix a
-            row in someone else's data set.
+        strict: whether a faulty row is an error, because its author can fix it; if not, it is
+            dropped, because nobody can fix a row in someone else's data set.
         trained: `seen` of the training split, if the rows are held out from it: a pair that was
             trained on cannot measure what was learned, and is dropped.
 
     Attributes:
         seen: the digests of the pairs that were kept.
+        remarks: how the rows were read.
     """
 
     def __init__(self, source: str, strict: bool, trained: Set[bytes] = frozenset()) -> None:
@@ -125,6 +135,7 @@ class Screen:
         self.first: dict[str, str] = {}
         self.first_fault: UnusableRow | None = None
         self.seen: set[bytes] = set()
+        self.remarks = Remarks()
 
     def check(self, where: str, row: object) -> Pair | None:
         """Return the row's pair, or None if the row is dropped.
@@ -134,7 +145,7 @@ class Screen:
         """
         self.rows += 1
         try:
-            pair = read_row(where, row)
+            pair = read_row(where, row, self.remarks)
         except UnusableRow as fault:
             if self.strict:
                 raise
@@ -162,7 +173,7 @@ class Screen:
             if self.first_fault is None:
                 raise InputError(
                     f"{self.source}: all of its {self.rows:,} rows are also in the training split, "
-                    "so none is held out; give the training split alone, to have a part held out."
+                    "so none is held out; name one split (DATA:SPLIT) and a part of it is held out."
                 )
             raise InputError(
                 f"{self.source}: none of its {self.rows:,} rows can be used; the first error: "
@@ -177,6 +188,7 @@ class Screen:
             self.contradictory,
             self.strict,
             note,
+            self.remarks,
         )
 
     def _drop(self, reason: str, where: str) -> None:

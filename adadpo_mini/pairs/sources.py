@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adadpo_mini.errors import InputError, did_you_mean, shown
+from adadpo_mini.pairs.columns import check_columns
 from adadpo_mini.pairs.hub import is_hub_name, is_saved_dataset, open_hub, open_saved
-from adadpo_mini.pairs.readers import check_columns
-from adadpo_mini.pairs.rows import FIELDS
+from adadpo_mini.pairs.tables import columns_to_read
 from adadpo_mini.system.files import user_path
 from adadpo_mini.toyworld.sets import SETS
 
@@ -24,11 +24,15 @@ class Source(NamedTuple):
         data: the name of a toy set, a path, a `Dataset`, a `DatasetDict`, or rows.
         name: what messages call it.
         note: a note for the report.
+        split: the split that the source names, as in "tone:test".
+        columns: the names of the columns, if the rows do not have all of them.
     """
 
     data: object
     name: str
     note: str = ""
+    split: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 def open_source(source: str | Path | Iterable[dict]) -> Source:
@@ -38,20 +42,39 @@ def open_source(source: str | Path | Iterable[dict]) -> Source:
         InputError: there is no such source, or it is damaged.
     """
     if not isinstance(source, (str, os.PathLike)):
-        return Source(_as_rows(source), GIVEN)
+        columns = tuple(source) if _is_columns(source) else ()
+        return Source(_as_rows(source), GIVEN, columns=columns)
+    path = user_path(source)
+    exists = os.path.exists(path)  # noqa: PTH110
+    if not exists and ":" in str(source) and (named := _with_split(str(source))):
+        return named
     if is_toy(source):
         return Source(source, source)
-    path = user_path(source)
     if is_saved_dataset(path):
         return Source(open_saved(path), str(path))
-    if isinstance(source, str) and is_hub_name(source) and not os.path.exists(path):  # noqa: PTH110
-        data, note = open_hub(source)
-        return Source(data, source, note)
+    if isinstance(source, str) and is_hub_name(source) and not exists:
+        data, split, note = open_hub(source)
+        return Source(data, source, note, split)
     guess = did_you_mean(source, SETS)
-    if guess != "." and not os.path.exists(path):  # noqa: PTH110
+    if guess != "." and not exists:
         sets = ", ".join(SETS)
         raise InputError(f"{source}: there is no such file or toy set; the sets are {sets}{guess}")
     return Source(path, str(path))
+
+
+def _with_split(source: str) -> Source | None:
+    """Return the toy set or saved folder, with the split, that "name:split" names."""
+    name, _, split = source.rpartition(":")
+    if not split:
+        return None
+    if is_toy(name):
+        return Source(name, name, split=split)
+    path = user_path(name) if name else None
+    if path and is_saved_dataset(path):
+        return Source(open_saved(path), str(path), split=split)
+    if path and path.is_file():
+        raise InputError(f"{source}: a file has no splits; give {name}, without {':' + split!r}.")
+    return None
 
 
 def _as_rows(given: object) -> object:
@@ -67,17 +90,25 @@ def _as_rows(given: object) -> object:
             return getattr(given, name)(*how)
     if isinstance(given, Mapping):
         return _columns_as_rows(given)
-    if isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray)):
+    if isinstance(given, (bytes, bytearray)):
+        raise _not_data(given)
+    if isinstance(given, Iterable):
         return given
-    raise InputError(
-        f"data must be the name of a toy set, a file, a data set, or rows of pairs, not "
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__"):  # such as torch's data sets
+        return (given[i] for i in range(len(given)))
+    raise _not_data(given)
+
+
+def _not_data(given: object) -> InputError:
+    return InputError(
+        "data must be the name of a toy set, a file, a data set, or rows of pairs, not "
         f"{shown(given)}."
     )
 
 
 def _columns_as_rows(given: Mapping) -> list[dict]:
     check_columns(GIVEN, given)
-    columns = {name: given[name] for name in FIELDS if name in given}
+    columns = {name: given[name] for name in columns_to_read(given)}
     if not all(isinstance(c, Sized) and not isinstance(c, str) for c in columns.values()):
         raise InputError(
             f"{GIVEN} is a dict, but not of lists; to pass a single pair, put it in a list."
@@ -105,3 +136,12 @@ def has_splits(source: object) -> bool:
 def is_dataset(source: object) -> bool:
     """Return whether this is a `Dataset`; importing the class to ask would take half a second."""
     return hasattr(source, "select_columns") and hasattr(source, "num_rows")
+
+
+def is_stream(source: object) -> bool:
+    """Return whether this is an `IterableDataset`."""
+    return hasattr(source, "select_columns") and not hasattr(source, "num_rows")
+
+
+def _is_columns(given: object) -> bool:
+    return isinstance(given, Mapping) and not has_splits(given)

@@ -1,99 +1,126 @@
-"""What the AdaDPO paper claims about its ablations: the ceiling and the form of ρ.
+"""What the AdaDPO paper claims about its ablations: the ceiling and the form of ρ."""
 
-An ablation has one setting for each data set, so the unit is the pair of data set and seed. The t
-interval treats seeds as independent; they share only the base model.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from statistics import fmean
 
-from adadpo_mini.paper.comparisons import (
-    ablation_rows,
-    lc_of,
-    paired_differences,
-    place_of,
-    seeds_note,
-)
-from adadpo_mini.paper.results import Row
+from adadpo_mini.paper.claims import LC, RATIO, Claim
+from adadpo_mini.paper.comparisons import Measure, paired_differences, place_of
+from adadpo_mini.paper.results import Row, closing_rows
 from adadpo_mini.paper.selection import Options, picked_on_other_seeds, widening
-from adadpo_mini.paper.verdict import LC, OF_PAIRS, Verdict, by_data_set, verdict_from
+from adadpo_mini.paper.verdict import Units
+
+DEFAULTS = {"ceiling": 2.0, "k": 1.0, "floor": None}
+WITH_DEFAULTS = ("controls", "default")
+"""The experiments with runs of AdaDPO whose knobs have their defaults."""
+CEILINGS = {
+    "ceiling": "at AdaDPO's best setting",
+    "ceiling_too_hard": "at the setting too hard for DPO",
+}
 
 
-def ceiling_two_is_best(rows: Sequence[Row], experiment: str = "ceiling") -> Verdict:
-    """Return the verdict on LC win rate at C = 2 against the best other ceiling of the data set.
+def ablation_rows(rows: Sequence[Row], experiment: str) -> list[Row]:
+    """Return the closing rows of an ablation, and AdaDPO's with its defaults at the same places."""
+    own = closing_rows(rows, experiment)
+    places = {place_of(row) for row in own}
+    for other in WITH_DEFAULTS:
+        for row in closing_rows(rows, other, RATIO):
+            is_default = all(row[knob] == default for knob, default in DEFAULTS.items())
+            if is_default and place_of(row) in places:
+                own.append(row)
+                places.discard(place_of(row))
+    return own
 
-    The rival is chosen on the other seeds, and the interval is widened for that.
-    """
-    options = _ceilings(rows, experiment)
+
+def ceiling_two_is_best(
+    rows: Sequence[Row], data: str, _: str, measure: Measure, *, experiment: str
+) -> Units:
+    """Return C = 2 minus the best other ceiling, which is chosen on the other seeds."""
+    options = _ceilings(rows, data, experiment, measure)
     rivals = picked_on_other_seeds({place: _without_two(found) for place, found in options.items()})
-    units = [(place[0], options[place][2.0] - rival) for place, rival in rivals.items()]
-    note = f"{_pairs(len(units))}; mean by ceiling {_means_by_ceiling(options)}"
-    note += _binding_note(rows, experiment) + seeds_note(rows, experiment)
-    runs = sum(len(options[place]) for place in rivals)
-    claim = f"C = 2 is the best ceiling: better than the best other one{_where(experiment)}"
-    return verdict_from(claim, units, LC, runs, note, widen=widening(rivals))
+    values = [options[place][2.0] - rival for place, rival in rivals.items()]
+    binds = _reached(rows, data, experiment, lambda ceiling: True)
+    return _about_ceilings(values, binds, widening(rivals))
 
 
-def high_ceiling_is_worse(rows: Sequence[Row], experiment: str = "ceiling") -> Verdict:
-    """Return the verdict on the mean LC win rate at ceilings from 5 up, minus that at C = 2."""
-    units, runs = [], 0
-    for place, choices in _ceilings(rows, experiment).items():
-        high = [lc for ceiling, lc in choices.items() if ceiling >= 5]
-        if high:
-            units.append((place[0], fmean(high) - choices[2.0]))
-            runs += len(high) + 1
-    note = _pairs(len(units)) + _binding_note(rows, experiment) + seeds_note(rows, experiment)
-    claim = f"C ≥ 5 is worse than C = 2{_where(experiment)}"
-    return verdict_from(claim, units, LC, runs, note, side=-1)
+def high_ceiling_is_worse(
+    rows: Sequence[Row], data: str, _: str, measure: Measure, *, experiment: str
+) -> Units:
+    """Return the mean over the ceilings from 5 up, minus C = 2."""
+    values = [
+        fmean(value for ceiling, value in choices.items() if ceiling >= 5) - choices[2.0]
+        for choices in _ceilings(rows, data, experiment, measure).values()
+        if max(choices) >= 5
+    ]
+    binds = _reached(rows, data, experiment, lambda ceiling: ceiling == 2)
+    return _about_ceilings(values, binds)
 
 
-def stable_beats_raw(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict on LC win rate with ρ from log-probs per token minus with ρ from sums."""
-    form = ablation_rows(rows, "form")
-    stable, raw = ([r for r in form if r["method"] == m] for m in ("adadpo", "adadpo_raw"))
-    differences = paired_differences(stable, raw, lc_of)
-    units = [(place[0], value) for place, seeds in differences.items() for value in seeds.values()]
-    claim = "The stable form (per token) is better than the raw one"
-    note = f"{_pairs(len(units))}{seeds_note(rows, 'form')}"
-    return verdict_from(claim, units, LC, 2 * len(units), note)
+def _about_ceilings(values: list[float], reached: float, widen: float = 1.0) -> Units:
+    if not values:
+        return Units(values)
+    note = f"{reached:.0%} of pairs at the ceiling"
+    return Units.of(values, applies=reached > 0, widen=widen, note=note)
 
 
-def _pairs(count: int) -> str:
-    return f"{count} pairs of data set and seed"
+def _reached(
+    rows: Sequence[Row], data: str, experiment: str, counts: Callable[[float], bool]
+) -> float:
+    """Return the share of pairs at the ceiling after training, for the lowest such ceiling."""
+    shares: dict[float, list[float]] = {}
+    for row in _own(rows, data, experiment):
+        if row["ceiling_share"] is not None and counts(row["ceiling"]):
+            shares.setdefault(row["ceiling"], []).append(row["ceiling_share"])
+    return fmean(shares[min(shares)]) if shares else 0.0
 
 
-def _ceilings(rows: Sequence[Row], experiment: str) -> Options:
-    """Return the LC win rate by place, then by ceiling; C = 2 is among them."""
+def _own(rows: Sequence[Row], data: str, experiment: str) -> Iterable[Row]:
+    return (row for row in ablation_rows(rows, experiment) if row["data"] == data)
+
+
+def _ceilings(rows: Sequence[Row], data: str, experiment: str, measure: Measure) -> Options:
+    """Return the measure by place, then by ceiling; C = 2 is among them."""
     options: Options = {}
-    for row in ablation_rows(rows, experiment):
-        if row["method"] == "adadpo" and None not in (row["lc_win_rate"], row["ceiling"]):
-            options.setdefault(place_of(row), {})[row["ceiling"]] = row["lc_win_rate"]
+    for row in _own(rows, data, experiment):
+        if (value := measure(row)) is not None and row["ceiling"] is not None:
+            options.setdefault(place_of(row), {})[row["ceiling"]] = value
     return {place: choices for place, choices in options.items() if 2.0 in choices}
 
 
 def _without_two(by_ceiling: dict[object, float]) -> dict[object, float]:
-    return {ceiling: lc for ceiling, lc in by_ceiling.items() if ceiling != 2.0}
+    return {ceiling: value for ceiling, value in by_ceiling.items() if ceiling != 2.0}
 
 
-def _means_by_ceiling(options: Options) -> str:
-    by_ceiling: dict[object, list[float]] = {}
-    for choices in options.values():
-        for ceiling, lc in choices.items():
-            by_ceiling.setdefault(ceiling, []).append(lc)
-    return ", ".join(f"{c:g}: {fmean(by_ceiling[c]):.2f}" for c in sorted(by_ceiling))
+def stable_minus_raw(rows: Sequence[Row], data: str, _: str, measure: Measure) -> Units:
+    """Return ρ from log-probs per token minus ρ from sums."""
+    form = list(_own(rows, data, "form"))
+    stable, raw = ([r for r in form if r["method"] == m] for m in (RATIO, "adadpo_raw"))
+    differences = paired_differences(stable, raw, measure)
+    return Units.of([value for seeds in differences.values() for value in seeds.values()])
 
 
-def _where(experiment: str) -> str:
-    at_defaults = experiment == "ceiling_at_defaults"
-    return ", at the default learning rate and β" if at_defaults else ", at AdaDPO's best setting"
-
-
-def _binding_note(rows: Sequence[Row], experiment: str) -> str:
-    """Return how many pairs the ceiling of 2 touches; if none, a higher one is the same."""
-    shares = [
-        (row["data"], row["ceiling_share"])
-        for row in ablation_rows(rows, experiment)
-        if row["ceiling"] == 2.0 and row["ceiling_share"] is not None
-    ]
-    by_data = by_data_set(shares, OF_PAIRS)
-    return f"; share of pairs at the ceiling of 2 after training: {by_data}" if shares else ""
+ABLATIONS = (
+    *(
+        Claim(
+            f"{title}, {where}",
+            "LC win rate",
+            partial(units, experiment=experiment),
+            LC,
+            side=side,
+            spaces=(RATIO,),
+        )
+        for experiment, where in CEILINGS.items()
+        for title, units, side in (
+            ("C = 2 is the best ceiling", ceiling_two_is_best, 1),
+            ("C ≥ 5 is worse than C = 2", high_ceiling_is_worse, -1),
+        )
+    ),
+    Claim(
+        "The stable form (per token) is better than the raw one",
+        "LC win rate",
+        stable_minus_raw,
+        LC,
+        spaces=(RATIO,),
+    ),
+)
+"""The claims about ablations. The paper varies the ceiling from 1.5 to 10, and 2 is its best."""

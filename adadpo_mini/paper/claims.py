@@ -1,191 +1,161 @@
-"""What the AdaDPO paper claims, tested on a sweep's results: verdict, effect and interval of each.
+"""What the AdaDPO paper claims, tested over the grid of a sweep: a verdict for each data set.
 
-Statistics and nothing else: `report.py` draws, `sweep.py` measures. The claims about ablations are
-in `ablation_claims.py`.
+Statistics and nothing else: `planned.py` measures, `tables.py` and `report.py` show. The controls
+are tested in `control_claims.py`, the ablations in `ablation_claims.py`.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from statistics import fmean
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from adadpo_mini.paper.ablation_claims import (
-    ceiling_two_is_best,
-    high_ceiling_is_worse,
-    stable_beats_raw,
+from adadpo_mini.paper.comparisons import (
+    Measure,
+    lc_gap_of,
+    measure_of,
+    over_the_grid,
+    where_dpo_helps,
 )
-from adadpo_mini.paper.comparisons import lc_gap_of, lc_of, over_settings, paired_differences
-from adadpo_mini.paper.intervals import wilson_interval
 from adadpo_mini.paper.results import Row, closing_rows
 from adadpo_mini.paper.selection import Options, picked_on_other_seeds, widening
-from adadpo_mini.paper.verdict import (
-    FAILS,
-    HOLDS,
-    LC,
-    OF_SETTINGS,
-    TOLERANCE,
-    UNDECIDED,
-    Verdict,
-    by_data_set,
-    decide,
-    verdict_from,
-)
-from adadpo_mini.system.markdown import markdown_table
+from adadpo_mini.paper.verdict import TOLERANCE, Units, Verdict, verdict_on
+
+RATIO, POLICY = "adadpo", "adadpo_policy"
+SPACES = {RATIO: "ratio", POLICY: "policy"}
+LC = {"T 0.7": measure_of("lc_win_rate"), "T 1": measure_of("lc_win_rate_at_1")}
+"""The LC win rate, at both temperatures."""
 
 
-def adapting_helps(rows: Sequence[Row]) -> Verdict:
-    """Return the control's verdict: does AdaDPO beat the fixed ratio, which does not adapt?"""
-    claim = "Control: AdaDPO beats the fixed ratio, so adapting helps"
-    return over_settings(rows, claim, "fixed_ratio", lc_of, LC)
+@dataclass(frozen=True)
+class Claim:
+    """A statement that a sweep can confirm or refute.
 
-
-def beats_dpo_at_its_best(rows: Sequence[Row]) -> Verdict:
-    """Return the control's verdict: does AdaDPO beat DPO, each at its best learning rate and β?
-
-    For each data set and seed, either method's best setting is chosen on the *other* seeds, so a
-    lucky run flatters neither. The unit is the pair of data set and seed; the t interval is over
-    these, widened by `widening`.
+    Attributes:
+        title: the statement.
+        unit: of the effect.
+        units: (rows, data, method, measure) → the effect by seed, where method is AdaDPO in one of
+            its spaces.
+        measures: what is compared, by what to write before its verdict.
+        side, tolerance: see `verdict.decide`.
+        spaces: the methods it is tested for.
     """
-    options = {method: _options(rows, method) for method in ("adadpo", "dpo")}
-    picked = {method: picked_on_other_seeds(table) for method, table in options.items()}
-    places = [place for place in picked["adadpo"] if place in picked["dpo"]]
-    units = [
-        (data, picked["adadpo"][data, seed] - picked["dpo"][data, seed]) for data, seed in places
-    ]
-    runs = sum(len(table[place]) for table in options.values() for place in places)
-    claim = "Control: AdaDPO beats DPO, each at its own best learning rate and β"
-    note = f"{len(units)} pairs of data set and seed, best setting chosen on the other seeds"
-    return verdict_from(claim, units, LC, runs, note, widen=widening(places))
+
+    title: str
+    unit: str
+    units: Callable[[Sequence[Row], str, str, Measure], Units]
+    measures: Mapping[str, Measure]
+    side: int = 1
+    tolerance: float | None = None
+    spaces: Sequence[str] = tuple(SPACES)
+
+    def verdicts(self, rows: Sequence[Row], data: str, method: str) -> dict[str, Verdict]:
+        """Return the verdict for each measure."""
+        return {
+            name: verdict_on(self.units(rows, data, method, measure), self.side, self.tolerance)
+            for name, measure in self.measures.items()
+        }
 
 
-def _options(rows: Sequence[Row], method: str) -> Options:
-    """Return the LC win rate by (data, seed), then by (learning rate, β)."""
+def equal_settings(rows: Sequence[Row], data: str, method: str, measure: Measure) -> Units:
+    """Return AdaDPO minus DPO, the mean over all settings."""
+    return over_the_grid(rows, data, (method, "dpo"), measure)
+
+
+def where_it_helps(rows: Sequence[Row], data: str, method: str, measure: Measure) -> Units:
+    """Return AdaDPO minus DPO, over the settings in which DPO beats its own reference."""
+    return over_the_grid(rows, data, (method, "dpo"), measure, where_dpo_helps(rows))
+
+
+def where_it_breaks(rows: Sequence[Row], data: str, method: str, measure: Measure) -> Units:
+    """Return AdaDPO minus DPO, over the settings in which DPO does not beat its reference."""
+    return over_the_grid(rows, data, (method, "dpo"), measure, where_dpo_helps(rows, False))
+
+
+def share_of_settings(rows: Sequence[Row], data: str, method: str, measure: Measure) -> Units:
+    """Return the share of settings in which AdaDPO is ahead minus that in which it is behind."""
+
+    def sign(difference: float) -> float:
+        return float((difference > 0) - (difference < 0))
+
+    return over_the_grid(rows, data, (method, "dpo"), measure, of=sign)
+
+
+def each_at_its_best(rows: Sequence[Row], data: str, method: str, measure: Measure) -> Units:
+    """Return AdaDPO minus DPO, each at its own best learning rate and β.
+
+    For each seed, either method's best setting is chosen on the *other* seeds, so a lucky run
+    flatters neither. The interval is widened for that, see `widening`.
+    """
+    options = {name: _options(rows, data, name, measure) for name in (method, "dpo")}
+    picked = {name: picked_on_other_seeds(table) for name, table in options.items()}
+    places = [place for place in picked[method] if place in picked["dpo"]]
+    values = [picked[method][place] - picked["dpo"][place] for place in places]
+    return Units.of(values, widen=widening(places))
+
+
+def _options(rows: Sequence[Row], data: str, method: str, measure: Measure) -> Options:
+    """Return the measure by (data, seed), then by (learning rate, β)."""
     options: Options = {}
     for row in closing_rows(rows, "grid", method):
-        if row["lc_win_rate"] is not None:
-            choices = options.setdefault((row["data"], row["seed"]), {})
-            choices[row["learning_rate"], row["beta"]] = row["lc_win_rate"]
+        if row["data"] == data and (value := measure(row)) is not None:
+            choices = options.setdefault((data, row["seed"]), {})
+            choices[row["learning_rate"], row["beta"]] = value
     return options
 
 
-def higher_lc_in_most_settings(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict on the paper's count: the share of settings where AdaDPO's LC is higher.
-
-    A tie counts half. The share is compared with one half by Wilson's 95 % interval, which treats
-    settings as independent; neighbouring ones are not quite.
-    """
-    grid = [closing_rows(rows, "grid", method) for method in ("adadpo", "dpo")]
-    differences = paired_differences(*grid, lc_of)
-    points = [(setting[0], _points(seeds.values())) for setting, seeds in differences.items()]
-    claim = "Higher LC win rate than DPO in most settings"
-    if not points:
-        return verdict_from(claim, [], OF_SETTINGS, 0, "")
-    share, count = fmean(point for _, point in points), len(points)
-    interval = wilson_interval(share, count)
-    verdict = decide(tuple(end - 0.5 for end in interval))
-    runs = 2 * sum(len(seeds) for seeds in differences.values())
-    note = f"{count} settings; {by_data_set(points, OF_SETTINGS)}; the paper: 13 of 16"
-    return Verdict(claim, verdict, share, interval, OF_SETTINGS, runs, note)
+def ratio_minus_policy(rows: Sequence[Row], data: str, _: str, measure: Measure) -> Units:
+    """Return ratio space minus policy space, the mean over all settings."""
+    return over_the_grid(rows, data, (RATIO, POLICY), measure)
 
 
-def _points(differences: Iterable[float]) -> float:
-    """Return 1 for a setting that is ahead on average, 0.5 for a tie, 0 for one behind."""
-    mean = fmean(differences)
-    return 0.5 if mean == 0 else float(mean > 0)
-
-
-def higher_lc_on_average(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict on the same comparison as a mean paired difference over the settings."""
-    return over_settings(rows, "Higher LC win rate than DPO on average", "dpo", lc_of, LC)
-
-
-def larger_lc_gap(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict: is LC win rate − win rate larger, so that length helps AdaDPO less?"""
-    return over_settings(rows, "Larger LC − WR gap than DPO", "dpo", lc_gap_of, "in LC − WR")
-
-
-def better_accuracy(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict: is the share of held-out pairs with u_w > u_l larger at the last step?"""
-    claim = "Better held-out accuracy than DPO"
-    return over_settings(rows, claim, "dpo", lambda row: row["accuracy"], "in accuracy")
-
-
-def larger_margin(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict: is the held-out margin β·(u_w − u_l) larger at the last step?
-
-    The abstract names the curve but not its direction; "larger" is our reading.
-    """
-    claim, unit = "Larger reward margin than DPO", "in β·nats"
-    return over_settings(rows, claim, "dpo", lambda row: row["margin"], unit)
-
-
-def lower_kl(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict: is KL(π_θ‖π_ref) lower after equally many steps at the same setting?
-
-    The abstract names the curve but not its direction; "closer to the reference" is our reading.
-    """
-    claim = "Closer to the reference than DPO: lower KL at the same settings and steps"
-    return over_settings(rows, claim, "dpo", lambda row: row["kl"], "nats of KL", side=-1)
-
-
-def spaces_are_alike(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict: is ratio space minus policy space within ±`TOLERANCE` over the grid?"""
-    claim = f"Ratio and policy space are nearly alike (within ±{TOLERANCE:g})"
-    return over_settings(rows, claim, "adadpo_policy", lc_of, LC, tolerance=TOLERANCE)
-
-
-CONTROLS = (adapting_helps, beats_dpo_at_its_best)
 CLAIMS = (
-    *CONTROLS,
-    higher_lc_in_most_settings,
-    higher_lc_on_average,
-    larger_lc_gap,
-    better_accuracy,
-    larger_margin,
-    lower_kl,
-    ceiling_two_is_best,
-    high_ceiling_is_worse,
-    partial(ceiling_two_is_best, experiment="ceiling_at_defaults"),
-    partial(high_ceiling_is_worse, experiment="ceiling_at_defaults"),
-    stable_beats_raw,
-    spaces_are_alike,
+    Claim("Beats DPO at equal settings", "LC win rate", equal_settings, LC),
+    Claim("… only where DPO beats its own reference", "LC win rate", where_it_helps, LC),
+    Claim("… only where DPO does not", "LC win rate", where_it_breaks, LC),
+    Claim("Beats DPO, each at its own best setting", "LC win rate", each_at_its_best, LC),
+    Claim(
+        "Ahead of DPO in most settings (the paper: 13 of 16)",
+        "share of settings ahead minus behind",
+        share_of_settings,
+        LC,
+    ),
+    Claim(
+        "Larger LC − WR gap than DPO (the paper: 14 of 16)",
+        "LC win rate − win rate, T 0.7",
+        equal_settings,
+        {"": lc_gap_of},
+    ),
+    Claim(
+        "Better held-out accuracy than DPO",
+        "share of pairs",
+        equal_settings,
+        {"": measure_of("accuracy")},
+    ),
+    Claim(
+        "Better held-out ranking accuracy than DPO",
+        "share of pairs",
+        equal_settings,
+        {"": measure_of("ranking_accuracy")},
+    ),
+    Claim("Larger reward margin than DPO", "β·nats", equal_settings, {"": measure_of("margin")}),
+    Claim(
+        "Lower KL to the reference than DPO, after equally many steps",
+        "nats per completion",
+        equal_settings,
+        {"": measure_of("kl")},
+        side=-1,
+    ),
+    Claim(
+        f"Ratio and policy space are alike (within ±{TOLERANCE:g})",
+        "LC win rate, ratio minus policy",
+        ratio_minus_policy,
+        LC,
+        tolerance=TOLERANCE,
+        spaces=(RATIO,),
+    ),
 )
-RIVALS = ("the fixed ratio", "DPO, each at its own best learning rate and β")
-"""AdaDPO's rival in each of the controls."""
+"""The claims tested over the grid. The abstract names the curves of margin and KL but not their
+direction; larger and lower is our reading."""
 
 
-def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """Return the verdict on every claim, the controls first."""
-    return [claim(rows) for claim in CLAIMS]
-
-
-def headline(rows: Sequence[Row]) -> str:
-    """Return what to know before reading the table: how AdaDPO does against the two controls."""
-    compared = zip(CONTROLS, RIVALS, strict=True)
-    return " ".join(_sentence(control(rows), rival) for control, rival in compared)
-
-
-def _sentence(verdict: Verdict, rival: str) -> str:
-    if not verdict.runs:
-        return f"AdaDPO was not compared with {rival}."
-    how = {HOLDS: "better", FAILS: "worse", UNDECIDED: "not shown to be better"}[verdict.verdict]
-    interval = f"95 % interval {verdict.interval_text}"
-    return f"Here AdaDPO is {how} than {rival}: {verdict.effect_text}, {interval}."
-
-
-FOOTNOTE = (
-    "A claim holds if its 95 % interval lies entirely on the claimed side, and fails if it lies "
-    "entirely on the other. The intervals are not corrected for the number of claims. Win rates "
-    "are against the answers of the reference model; LC means length-controlled. Comparisons over "
-    "the grid pair runs with the same data, seed, learning rate and β, average over the seeds of a "
-    "setting, and treat settings as the unit."
-)
-
-
-def verdict_table(rows: Sequence[Row]) -> str:
-    """Return the headline, a Markdown table with a row for each claim, and the footnote."""
-    head = ("claim", "verdict", "effect", "95 % interval", "runs", "note")
-    cells = [
-        (v.claim, f"**{v.verdict}**", v.effect_text, v.interval_text, str(v.runs), v.note)
-        for v in verdicts(rows)
-    ]
-    return "\n\n".join([f"**{headline(rows)}**", markdown_table(head, cells), FOOTNOTE])
+def data_sets(rows: Sequence[Row], experiment: str = "grid") -> list[str]:
+    """Return the data sets of an experiment, in the order of their first rows."""
+    return list(dict.fromkeys(row["data"] for row in rows if row["experiment"] == experiment))

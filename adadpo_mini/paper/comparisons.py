@@ -1,48 +1,34 @@
 """Comparing methods over a sweep's results: which runs belong together, and their differences.
 
-`claims.py` says what is compared, claim by claim.
+`claims.py` and its neighbours say what is compared, claim by claim.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean
 
 from adadpo_mini.paper.results import Row, closing_rows
-from adadpo_mini.paper.verdict import (  # noqa: F401 (some only so that old imports work)
-    FAILS,
-    HOLDS,
-    TOLERANCE,
-    UNDECIDED,
-    Verdict,
-    verdict_from,
-)
+from adadpo_mini.paper.verdict import Units
 
 SETTING = ("data", "learning_rate", "beta")
-DEFAULTS = {"ceiling": 2.0, "k": 1.0, "floor": None}
-ABLATIONS = ("ceiling", "ceiling_at_defaults", "form", "k", "floor")
 
 Measure = Callable[[Row], float | None]
 """Reads a measurement from a row; None if it was not measured."""
+Keep = Callable[[tuple, float], bool]
+"""Whether a setting (data, learning rate, β) counts for a seed."""
 
 
-def ablation_rows(rows: Sequence[Row], experiment: str) -> list[Row]:
-    """Return the `closing_rows` of an ablation, and those of other experiments that belong to it.
+def measure_of(column: str) -> Measure:
+    """Return the measure that reads this column."""
+    return lambda row: row[column]
 
-    These are AdaDPO's runs with all knobs at their defaults (for `form` in both spaces) that have
-    the data, seed, learning rate and β of a run of the ablation. So the defaults need not run once
-    for each ablation.
-    """
-    own = closing_rows(rows, experiment)
-    methods = ("adadpo", "adadpo_policy") if experiment == "form" else ("adadpo",)
-    places = {place_of(row) for row in own}
-    known = {(place_of(row), row["method"], *(row[knob] for knob in DEFAULTS)) for row in own}
-    for other in (*ABLATIONS, "grid"):
-        for row in closing_rows(rows, other, *methods):
-            key = (place_of(row), row["method"], *DEFAULTS.values())
-            is_default = all(row[knob] == default for knob, default in DEFAULTS.items())
-            if is_default and place_of(row) in places and key not in known:
-                known.add(key)
-                own.append(row)
-    return own
+
+lc_of, win_rate_of = measure_of("lc_win_rate"), measure_of("win_rate")
+
+
+def lc_gap_of(row: Row) -> float | None:
+    """Return the run's LC win rate minus its win rate, both at temperature 0.7."""
+    known = row["lc_win_rate"] is not None and row["win_rate"] is not None
+    return row["lc_win_rate"] - row["win_rate"] if known else None
 
 
 def place_of(row: Row) -> tuple:
@@ -50,36 +36,16 @@ def place_of(row: Row) -> tuple:
     return tuple(row[name] for name in (*SETTING, "seed"))
 
 
-def seeds_note(rows: Sequence[Row], experiment: str) -> str:
-    """Return, for an ablation's note, a warning if its seeds are those that chose its setting.
-
-    The setting is where AdaDPO's defaults did best in the grid, partly by luck. On the grid's seeds
-    only the default's runs have that luck; on fresh seeds no run has it.
-    """
-    grid = {place_of(row) for row in closing_rows(rows, "grid", "adadpo")}
-    reused = any(place_of(row) in grid for row in closing_rows(rows, experiment))
-    return "; on the seeds that chose the setting, which favours the default" if reused else ""
-
-
-def best_setting(rows: Sequence[Row], data: str, method: str) -> tuple[float, float] | None:
+def best_setting(
+    rows: Sequence[Row], data: str, method: str, measure: Measure = lc_of
+) -> tuple[float, float] | None:
     """Return the grid's learning rate and β at which a method's mean LC win rate is highest."""
     by_setting: dict[tuple, list[float]] = {}
     for row in closing_rows(rows, "grid", method):
-        if row["data"] == data and row["lc_win_rate"] is not None:
+        if row["data"] == data and measure(row) is not None:
             place = (row["learning_rate"], row["beta"])
-            by_setting.setdefault(place, []).append(row["lc_win_rate"])
+            by_setting.setdefault(place, []).append(measure(row))
     return max(by_setting, key=lambda place: fmean(by_setting[place]), default=None)
-
-
-def lc_of(row: Row) -> float | None:
-    """Return the run's LC win rate."""
-    return row["lc_win_rate"]
-
-
-def lc_gap_of(row: Row) -> float | None:
-    """Return the run's LC win rate minus its win rate."""
-    known = row["lc_win_rate"] is not None and row["win_rate"] is not None
-    return row["lc_win_rate"] - row["win_rate"] if known else None
 
 
 Differences = dict[tuple, dict[float, float]]
@@ -98,30 +64,61 @@ def paired_differences(ours: Iterable[Row], theirs: Iterable[Row], measure: Meas
     return differences
 
 
-def over_settings(
+def over_the_grid(
     rows: Sequence[Row],
-    claim: str,
-    rival: str,
+    data: str,
+    methods: tuple[str, str],
     measure: Measure,
-    unit: str,
-    side: int = 1,
-    tolerance: float | None = None,
-) -> Verdict:
-    """Return the verdict on AdaDPO against a rival over the grid; the unit is the setting.
+    keep: Keep = lambda setting, seed: True,
+    of: Callable[[float], float] = float,
+) -> Units:
+    """Return the first method minus the second over a data set's grid, by seed.
 
-    Each run is paired with the rival's run of the same data, seed, learning rate and β. Seeds share
-    one pre-trained model and one set of pairs, so they are not independent evidence: their
-    differences are averaged within a setting, and the t interval is over settings. Settings differ
-    far more than seeds do, which makes the interval wide for this grid. It promises nothing for
-    other data, so the note has every data set's mean.
+    Each run is paired with the other method's run of the same setting and seed; a seed's value is
+    the mean over the settings. So the interval is about seeds: about another order of the pairs and
+    other samples, on this grid.
+
+    Args:
+        keep: which settings count, for each seed.
+        of: applied to each difference.
     """
-    grid = [closing_rows(rows, "grid", method) for method in ("adadpo", rival)]
-    differences = paired_differences(*grid, measure)
-    units = [(setting[0], fmean(seeds.values())) for setting, seeds in differences.items()]
-    note = f"{len(units)} settings"
-    if tolerance is None:
-        note = f"ahead in {sum(side * value > 0 for _, value in units)} of {note}"
-    elif units:
-        note += f", mean |difference| {fmean(abs(value) for _, value in units):.3f}"
-    runs = 2 * sum(len(seeds) for seeds in differences.values())
-    return verdict_from(claim, units, unit, runs, note, side, tolerance)
+    ours, theirs = (closing_rows(rows, "grid", method) for method in methods)
+    found = paired_differences(ours, theirs, measure)
+    kept = {
+        setting: {seed: value for seed, value in seeds.items() if keep(setting, seed)}
+        for setting, seeds in found.items()
+        if setting[0] == data
+    }
+    settings = [seeds for seeds in kept.values() if seeds]
+    every = sorted({seed for seeds in settings for seed in seeds})
+    values = [fmean(of(seeds[seed]) for seeds in settings if seed in seeds) for seed in every]
+    ties = [all(value == 0 for value in seeds.values()) for seeds in settings]
+    return Units(values, ties=fmean(ties or [0]), note=_settings(len(settings)))
+
+
+def _settings(count: int) -> str:
+    return "no such setting" if not count else f"{count} setting{'s' * (count > 1)}"
+
+
+def where_dpo_helps(rows: Sequence[Row], helps: bool = True) -> Keep:
+    """Return which settings have DPO ahead of its own reference, or not ahead, on other seeds.
+
+    Elsewhere one compares with a model that DPO has broken. A seed's own result does not count, or
+    its luck would choose the settings.
+    """
+    by_setting: dict[tuple, dict[float, float]] = {}
+    for row in closing_rows(rows, "grid", "dpo"):
+        if row["win_rate"] is not None:
+            by_setting.setdefault(place_of(row)[:-1], {})[row["seed"]] = row["win_rate"]
+
+    def keep(setting: tuple, seed: float) -> bool:
+        others = [rate for other, rate in by_setting.get(setting, {}).items() if other != seed]
+        return bool(others) and (fmean(others) > 0.5) == helps
+
+    return keep
+
+
+def at_setting(rows: Iterable[Row], data: str, setting: tuple[float, float]) -> Iterator[Row]:
+    """Yield the rows of a data set at a setting (learning rate, β)."""
+    place = (data, *setting)
+    return (row for row in rows if tuple(row[name] for name in SETTING) == place)

@@ -4,6 +4,7 @@ Every value is escaped. CSS, JavaScript and plotly.js are written into the page.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def _environment() -> "Environment":
         keep_trailing_newline=True,
     )
     environment.globals |= {"inline": _inline, "plotly_js": _plotly_js}
-    environment.filters["figures_json"] = _figures_json
+    environment.filters |= {"figures_json": _figures_json, "prose": _prose}
     return environment
 
 
@@ -50,6 +51,18 @@ def _inline(name: str) -> "Markup":
 
     environment = _environment()
     return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _prose(text: str) -> "Markup":
+    """Return a text with the Markdown of a sentence, `code` and *emphasis*, as HTML.
+
+    >>> _prose("*no difference* on `tone` & others")
+    Markup('<em>no difference</em> on <code>tone</code> &amp; others')
+    """
+    from markupsafe import Markup, escape
+
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", html))
 
 
 def _plotly_js() -> "Markup":

@@ -18,16 +18,24 @@ NAMES = ("experiment", "data", "method")
 KNOBS = ("ceiling", "k", "floor", "ratio")
 RUN = (*NAMES, "seed", "steps", "batch_size", "beta", "learning_rate", *KNOBS)
 MEASURED = (
-    "shift_chosen", "shift_rejected", "accuracy", "margin", "kl", "rho", "ceiling_share",
-    "win_rate", "lc_win_rate", "length", "reference_length",
+    "shift_chosen", "shift_rejected", "accuracy", "ranking_accuracy", "margin", "rho",
+    "ceiling_share", "mean_rho", "kl", "prompts", "win_rate", "lc_win_rate", "ties",
+    "win_rate_at_1", "lc_win_rate_at_1", "perfect_win_rate", "length", "reference_length",
 )  # fmt: skip
 COLUMNS = (*RUN, "step", *MEASURED)
 """RUN identifies the run (its settings), `step` is the training step, the rest was measured:
 
-shift_chosen, shift_rejected (nats per completion), accuracy, margin, rho and ceiling_share on
-held-out pairs. At the last step only: kl (nats per completion), the judge's win_rate and
-lc_win_rate against the reference's answers, and the mean lengths of both sides' answers in tokens.
-An empty cell was not measured.
+shift_chosen, shift_rejected (nats per completion), accuracy, ranking_accuracy, margin, rho and
+ceiling_share on held-out pairs. mean_rho, at the last step: β_w/β_l as used, the mean over all
+training steps. At the steps that are judged, always the last: kl (nats per completion); and from
+answers to `prompts` held-out prompts the judge's win_rate and lc_win_rate against the reference's
+answers at temperature 0.7, the share of ties in it, both win rates at temperature 1,
+perfect_win_rate (what a model would win, at 0.7, that always writes a best answer), and the mean
+lengths of both sides' answers in tokens, at 0.7. An empty cell was not measured.
+
+In experiments whose names end in _policy, adadpo_batch works in policy space, dpo_matched_norm has
+the gradient norm of AdaDPO in policy space, and the ratio of fixed_ratio and the k of adadpo_policy
+were chosen from adadpo_policy's mean_rho.
 """
 HEADER = ",".join(COLUMNS)
 WHOLE = {"seed": 0, "steps": 1, "batch_size": 1, "step": 0}  # whole numbers, and the least of each

@@ -15,29 +15,39 @@ from adadpo_mini.event import Event
 from adadpo_mini.figures import COLOURS, LABELS, measurement_figure, trajectory_figure
 from adadpo_mini.paper.render import render
 from adadpo_mini.store.folder import RunFolder
-from adadpo_mini.store.summary import TITLES, closing_cells, summarize
+from adadpo_mini.store.summary import (
+    CAPTION,
+    TITLES,
+    closing_cells,
+    reward_notes,
+    summarize,
+)
 from adadpo_mini.system.files import check_can_write, replaced_file
 
 REPORT_BYTES = 5_000_000  # about; most of it is plotly.js
+ITSELF = "(π itself, temperature 1)"
+OVER_PROMPTS = "(mean of a few held-out prompts, bars their range; π itself, temperature 1)"
 MEASUREMENTS = {
     "Held-out loss": ("eval_loss", "nats"),
     "Accuracy (share of pairs with the chosen reward above the rejected one)": (
         "eval_rewards/accuracies", "share of pairs",
     ),
     "Margin (β·(u_w − u_l), mean over pairs)": ("eval_rewards/margins", "reward"),
-    "Ranking accuracy (log π_w > log π_l, without the reference)": (
+    "Ranking accuracy (share of pairs with log π_w > log π_l, without the reference)": (
         "eval_ranking_accuracy", "share of pairs",
     ),
-    "Force balance (chosen over rejected; below 1 the rejected is pushed harder)": (
-        "balance/ratio", "ratio",
-    ),
+    "Force balance, per token (|∂L/∂x_w|/|∂L/∂x_l|; below 1 the rejected is pushed harder; even "
+    "AdaDPO is at 1 only for answers of equal length)": ("balance/ratio", "ratio"),
     "ρ as used (after floor and ceiling)": ("ada/rho", "ratio"),
-    "KL to the reference": ("eval_kl", "nats per completion"),
-    "Length of sampled answers": ("eval_length", "tokens"),
-    "Mass of the chosen completion": ("mass/chosen", "probability"),
-    "Mass of the rejected completion": ("mass/rejected", "probability"),
-    "Mass of all other well-formed answers": ("mass/well_formed", "probability"),
-    "Mass elsewhere": ("mass/else", "probability"),
+    f"KL to the reference {ITSELF}": ("eval_kl", "nats per completion"),
+    f"Length of sampled answers {ITSELF}": ("eval_length", "tokens"),
+    f"Mass of the chosen completion {OVER_PROMPTS}": ("mass/chosen", "probability"),
+    f"Mass of the rejected completion {OVER_PROMPTS}": ("mass/rejected", "probability"),
+    f"Mass of all other well-formed answers {OVER_PROMPTS}": ("mass/well_formed", "probability"),
+    f"Mass of all other texts {OVER_PROMPTS}": ("mass/else", "probability"),
+    "Reward model’s accuracy (share of held-out pairs it tells apart; below 0.8 it misleads)": (
+        "eval_rlhf/reward_accuracy", "share of pairs",
+    ),
     "Gradient norm": ("grad_norm", "before clipping"),
 }  # fmt: skip
 """The event's key and the unit of each small figure, by its caption."""
@@ -80,7 +90,7 @@ def run_html(folder: RunFolder) -> str:
     problem = summary.get("problem")
     rows = summary.get("methods")
     if not isinstance(rows, dict):
-        rows = summarize(config, {m: events.get(m, []) for m in config.methods}, None)["methods"]
+        rows = summarize(config, {m: events.get(m, []) for m in config.methods}, {})["methods"]
     return render(
         "run.html",
         config=config,
@@ -88,10 +98,11 @@ def run_html(folder: RunFolder) -> str:
         name=folder.path.resolve().name,
         status=folder.status,
         problem=problem,
-        notes=[note for note in (summary.get("report"),) if note],
+        notes=[note for note in (summary.get("report"), *reward_notes(rows)) if note],
         labels=LABELS,
         colours=COLOURS,
         titles=TITLES,
+        closing_caption=CAPTION,
         rows={method: closing_cells(row) for method, row in rows.items()},
         trajectories=trajectory_figure(events),
         panels=measurement_panels(events),

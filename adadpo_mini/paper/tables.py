@@ -1,88 +1,46 @@
 """Tables for documents: a sweep's results in Markdown, written between two markers."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
-from adadpo_mini.paper.intervals import Estimate
-from adadpo_mini.paper.results import Row, closing_rows, read_measurements
+from adadpo_mini.paper.claim_tables import claims_tables
+from adadpo_mini.paper.findings import findings
+from adadpo_mini.paper.results import Row, read_measurements
+from adadpo_mini.paper.set_tables import arcs_table, beta_table, sets_table
 from adadpo_mini.system.files import replace_text
-from adadpo_mini.system.markdown import markdown_table
+
+TABLES: dict[str, tuple[str, Callable[[Sequence[Row], str], str]]] = {
+    "claims": ("grid", claims_tables),
+    "findings": ("grid", lambda rows, _: findings(rows)),
+    "sets": ("sets", sets_table),
+    "beta": ("beta", beta_table),
+    "arcs": ("default", arcs_table),
+}
+"""The tables by kind: the experiment that their file must have, and what makes them."""
 
 
-def sets_table(path: Path) -> str:
-    """Return two Markdown tables, set by method.
-
-    Each cell is a mean over seeds with its 95 % interval. The first table is Δchosen /
-    Δrejected in nats, the second the win rate against the reference.
+def table(kind: str, path: Path) -> str:
+    """Return a table, one of `TABLES`, of a sweep's results.
 
     Raises:
-        InputError: the file is not a sweep's, its runs do not make one table, or a value is
+        InputError: the file is not a sweep's, its runs do not make this table, or a value is
             missing.
     """
-    rows = closing_rows(read_measurements(path), "sets")
-    caption = _caption(rows, path)
-
-    def shifts(name: str, method: str) -> str:
-        sides = ("shift_chosen", "shift_rejected")
-        return " / ".join(_estimate(rows, path, name, method, side).text() for side in sides)
-
-    def win_rate(name: str, method: str) -> str:
-        return _estimate(rows, path, name, method, "win_rate").text(".2f")
-
-    shift_table = _set_by_method(rows, "Δchosen / Δrejected", shifts)
-    return "\n\n".join([shift_table, _set_by_method(rows, "win rate", win_rate), caption])
-
-
-def _estimate(rows: Sequence[Row], path: Path, name: str, method: str, column: str) -> Estimate:
-    """Return the mean of a column over a method's runs on a set."""
-    values = [row[column] for row in rows if (row["data"], row["method"]) == (name, method)]
-    if None in values:
+    experiment, make = TABLES[kind]
+    rows = read_measurements(path)
+    if experiment not in {row["experiment"] for row in rows}:
         raise InputError(
-            f"{path}: a run of {method} on {name} has no {column}; remove its rows, and "
-            "`adadpo-mini sweep sets` runs it again."
+            f"{path} has no runs of {experiment}, which the table {kind} shows; make them with "
+            f"`adadpo-mini sweep {PLAN_OF.get(kind, kind)}`."
         )
-    return Estimate.of(values)
+    return make(rows, str(path))
 
 
-def _caption(rows: Sequence[Row], path: Path) -> str:
-    """Return what was run.
-
-    Raises:
-        InputError: a set or a method does not have runs of the same kind as the others.
-    """
-    settings = {
-        tuple(row[name] for name in ("steps", "batch_size", "beta", "learning_rate"))
-        for row in rows
-    }
-    counts = Counter((row["data"], row["method"]) for row in rows)
-    whole = len({data for data, _ in counts}) * len({method for _, method in counts})
-    if len(settings) != 1 or len(counts) != whole or len(set(counts.values())) != 1:
-        raise InputError(
-            f"{path}: its runs differ in settings, or some are missing; finish "
-            "`adadpo-mini sweep sets`, or start it again in another file."
-        )
-    [(steps, batch_size, beta, learning_rate)] = settings
-    return (
-        f"{steps:.0f} steps of {batch_size:.0f} pairs, β = {beta:g}, learning rate "
-        f"{learning_rate:g}, {min(counts.values())} seeds (for the order of the pairs and the "
-        "sampled answers). Δ is the change in the mean log-prob of held-out completions against "
-        "the reference, in nats per completion. The win rate is against the reference's answers to "
-        "held-out prompts, decided by the exact judge; a tie counts half. Both are measured on the "
-        f"first {RaceConfig.eval_pairs} held-out pairs. Each cell is the mean over seeds ± half of "
-        "its 95 % t interval, which does not cover other prompts or another base model."
-    )
-
-
-def _set_by_method(rows: Sequence[Row], what: str, cell: Callable[[str, str], str]) -> str:
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    names = sorted({row["data"] for row in rows})
-    body = [(f"`{name}`", *(cell(name, method) for method in methods)) for name in names]
-    return markdown_table((what, *methods), body)
+PLAN_OF = {"claims": "paper", "findings": "paper"}
+"""The plan whose results a table shows, if it has another name."""
 
 
 def write_between(document: Path, name: str, text: str) -> None:

@@ -1,59 +1,96 @@
-"""A verdict on a claim: it follows from the 95 % interval of an effect."""
+"""A verdict on a claim, for one data set: it follows from the 95 % interval of an effect."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from adadpo_mini.paper.intervals import Estimate
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided here"
+NO_DIFFERENCE, NOT_APPLICABLE = "no difference", "not applicable"
+NOT_RUN = "not run"
 TOLERANCE = 0.05
 """Two LC win rates this close are "nearly alike"; the paper's AdaDPO and DPO are 0.019 apart."""
-LC = "in LC win rate"
-OF_SETTINGS, OF_PAIRS = "of the settings", "of the pairs"
-"""Units of effects: of differences, and of shares."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a verdict is computed from.
+
+    Attributes:
+        values: the effect by seed, each already averaged over settings.
+        ties: the share of the compared settings, or of the runs, without any difference.
+        applies: False if the claim is about something that never happens in these runs.
+        widen: multiplies the interval's half-width; see `selection.widening`.
+        note: what the reader should know about the runs, such as how many settings there are.
+    """
+
+    values: Sequence[float]
+    ties: float = 0.0
+    applies: bool = True
+    widen: float = 1.0
+    note: str = ""
+
+    @classmethod
+    def of(cls, values: Sequence[float], **more: object) -> "Units":
+        """Make units of one run per seed, and count the ties among them.
+
+        >>> Units.of([0.0, 0.0, 0.3]).ties
+        0.66...
+        """
+        return cls(values, ties=sum(value == 0 for value in values) / max(1, len(values)), **more)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sweep's verdict on one claim.
+    """A sweep's verdict on one claim, on one data set.
 
     Attributes:
-        claim: what is claimed.
         verdict: "holds" if the interval lies entirely on the claimed side, "fails" if entirely on
-            the other, else "undecided here". A claim that two things are alike holds if the
-            interval and every data set's mean lie within ±`TOLERANCE`, and fails if the interval
-            lies entirely outside.
-        effect: the mean over the units that the note names.
-        interval: its 95 % interval; (nan, nan) if there are too few units.
-        unit: of the effect.
-        runs: the number of runs it was computed from.
-        note: what the units are, and the effect in each data set.
+            the other, else "undecided here"; "no difference" if most of what is compared ties;
+            "not applicable" if the claim is about something that never happens in these runs; "not
+            run" if there are no runs. A claim that two things are alike holds if the interval lies
+            within ±`TOLERANCE`, and fails if it lies entirely outside.
+        effect: the mean over seeds.
+        interval: its 95 % t interval over seeds; (nan, nan) if there are too few.
+        seeds: their number.
+        note: what the reader should know about the runs.
     """
 
-    claim: str
     verdict: str
     effect: float
     interval: tuple[float, float]
-    unit: str
-    runs: int
-    note: str
+    seeds: int
+    note: str = ""
 
     @property
-    def effect_text(self) -> str:
-        """The effect with its unit; a dash if there are no runs."""
-        return f"{_number(self.effect, self.unit)} {self.unit}" if self.runs else "–"
+    def text(self) -> str:
+        """The verdict in a table: with effect and interval, and the note.
+
+        >>> Verdict("holds", 0.21, (0.11, 0.31), 5, "9 settings").text
+        '**holds** +0.21 (+0.11 to +0.31), 9 settings'
+        """
+        return f"**{self.verdict}**{self.details}"
 
     @property
-    def interval_text(self) -> str:
-        """Both ends of the interval; a dash if it is unknown."""
-        known = self.interval[0] == self.interval[0]  # not NaN
-        return " to ".join(_number(end, self.unit) for end in self.interval) if known else "–"
+    def details(self) -> str:
+        """What follows the verdict in `text`."""
+        note = f", {self.note}" if self.note else ""
+        if self.verdict in (NOT_APPLICABLE, NOT_RUN):
+            return note
+        low, high = self.interval
+        ends = f" ({number(low)} to {number(high)})" if low == low else " (one seed)"  # not NaN
+        return f" {number(self.effect)}{ends}{note}"
 
 
-def _number(value: float, unit: str) -> str:
-    form = ".2f" if unit in (OF_SETTINGS, OF_PAIRS) else "+.3f" if abs(value) < 10 else "+.1f"
-    return f"{value:{form}}".replace("-", "−")
+def number(value: float) -> str:
+    """Return a signed number with two decimals, or one from 10 on.
+
+    >>> number(-0.304), number(12.34), number(-0.001)
+    ('−0.30', '+12.3', '0.00')
+    """
+    text = f"{value:+.2f}" if abs(value) < 9.995 else f"{value:+.1f}"
+    return text.replace("-", "−") if text.strip("+-0.") else text[1:]
 
 
 def decide(interval: tuple[float, float], side: int = 1, tolerance: float | None = None) -> str:
@@ -76,48 +113,21 @@ def decide(interval: tuple[float, float], side: int = 1, tolerance: float | None
     return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
 
 
-def _means_by_data_set(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    grouped: dict[str, list[float]] = {}
-    for data, value in values:
-        grouped.setdefault(data, []).append(value)
-    return {data: fmean(grouped[data]) for data in sorted(grouped)}
-
-
-def by_data_set(values: Iterable[tuple[str, float]], unit: str) -> str:
-    """Return the mean of each data set's values, in words.
-
-    >>> by_data_set([("tone", 0.5), ("swap", 0.25), ("tone", 1.0)], LC)
-    'swap +0.250, tone +0.750'
-    """
-    means = _means_by_data_set(values)
-    return ", ".join(f"{data} {_number(mean, unit)}" for data, mean in means.items())
-
-
-def verdict_from(
-    claim: str,
-    units: Sequence[tuple[str, float]],
-    unit: str,
-    runs: int,
-    note: str,
-    side: int = 1,
-    tolerance: float | None = None,
-    widen: float = 1.0,
-) -> Verdict:
-    """Return the verdict on the mean of `units`, each (data set, value), by Student's t interval.
+def verdict_on(units: Units, side: int = 1, tolerance: float | None = None) -> Verdict:
+    """Return the verdict on the mean over seeds, by Student's t interval.
 
     Args:
         side, tolerance: see `decide`.
-        widen: multiplies the interval's half-width; see `selection.widening`.
     """
-    if not units:
-        nan = float("nan")
-        return Verdict(claim, UNDECIDED, nan, (nan, nan), unit, 0, "no such runs in the results")
-    estimate = Estimate.of([value for _, value in units])
-    half_width = widen * estimate.half_width
+    nan = float("nan")
+    if not units.applies:
+        return Verdict(NOT_APPLICABLE, nan, (nan, nan), len(units.values), units.note)
+    if not units.values:
+        return Verdict(NOT_RUN, nan, (nan, nan), 0, units.note)
+    estimate = Estimate.of(units.values)
+    half_width = units.widen * estimate.half_width
     interval = (estimate.mean - half_width, estimate.mean + half_width)
     verdict = decide(interval, side, tolerance)
-    furthest = max(abs(mean) for mean in _means_by_data_set(units).values())
-    if tolerance is not None and verdict == HOLDS and furthest > tolerance:
-        verdict = UNDECIDED  # alike on average only because data sets cancel out
-    by_data = by_data_set(units, unit)
-    return Verdict(claim, verdict, estimate.mean, interval, unit, runs, f"{note}; {by_data}")
+    if tolerance is None and units.ties > 0.5:
+        verdict = NO_DIFFERENCE
+    return Verdict(verdict, fmean(units.values), interval, estimate.count, units.note)

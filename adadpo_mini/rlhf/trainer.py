@@ -199,7 +199,9 @@ class RlhfTrainer:
                 of the reward model.
             rlhf/reward: mean reward of the sampled answers, in units.
             rlhf/kl: their mean log π_θ − log π_ref, nats per answer.
-            rlhf/reward_accuracy: share of the batch's pairs that the reward model tells apart.
+            rlhf/reward_accuracy: share of the batch's pairs that the reward model tells apart. On
+                held-out pairs, `evaluate` measures it as eval_rlhf/reward_accuracy: below 0.8 the
+                policy learns the reward model's mistakes (see `store.summary.reward_notes`).
             rlhf/samples: number of sampled answers.
             Everything else as in `measure.batch.describe`, measured on the pairs as for DPO.
 

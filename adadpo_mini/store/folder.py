@@ -250,7 +250,8 @@ class RunFolder:
         Relative paths are resolved against the directory in which the race was started.
         """
         began = Path(str(self.config().get("started_in", ".")))
-        if name in (*SETS, TOY) or not (began / name).exists():
+        folder = name.rpartition(":")[0] or name  # without the split, as in "folder:test"
+        if name in (*SETS, TOY) or not any((began / one).exists() for one in (name, folder)):
             return name
         return str(began / name)
 

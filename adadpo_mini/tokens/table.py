@@ -14,19 +14,21 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from adadpo_mini.errors import InputError
 from adadpo_mini.pairs.load import Pairs
-from adadpo_mini.pairs.screening import TOO_LONG
+from adadpo_mini.pairs.unusable import UnusableRow
 from adadpo_mini.system.cache import code_key, digest, keep_tensors, kept_tensors
-from adadpo_mini.tokens.batch import TokenizedPair, check_length, iter_tokenized
-from adadpo_mini.tokens.templates import chat_text
+from adadpo_mini.tokens.batch import TokenizedPair, iter_tokenized, too_long
+from adadpo_mini.tokens.rendering import PROBE, ChatTemplate
 from adadpo_mini.types import Tokenizer
 
 TOKENISING = (
     "tokens/batch",
     "tokens/templates",
+    "tokens/rendering",
+    "tokens/special",
     "pairs/conversations",
 )  # the modules that decide the ids
+AS_IS, UNREASONED, DROPPED = 0, 1, 2  # what became of a pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,65 +75,65 @@ class TokenTable(Sequence[TokenizedPair]):
         return ends.diff(prepend=ends.new_zeros(1)).reshape(-1, 3)
 
 
-def fit_pairs(pairs: Pairs, tokenizer: Tokenizer, context: int) -> tuple[Pairs, TokenTable]:
-    """Return the pairs that are short enough for the model, and their tokens.
-
-    Pairs that are too long are dropped and counted in `report`, unless the source is strict (JSON
-    lines, or rows passed from Python, whose author can fix them): then they are an error.
-
-    Raises:
-        InputError: a pair from a strict source, or every pair, is too long.
-    """
-    report = pairs.report
-    strict = report is None or report.strict
-    tokens, kept = _tokens_that_fit(pairs, tokenizer, context, strict)
-    if len(kept) == len(pairs):
-        return pairs, tokens
-    first = next(i for i in range(len(pairs)) if i == len(kept) or kept[i] != i)
-    if not len(kept):
-        raise InputError(
-            f"{report.source}: all pairs are longer than the {context} tokens that the model reads "
-            f"(first: {pairs.where[first]}); use a model with a longer context."
-        )
-    report = report.without(len(pairs) - len(kept), TOO_LONG, pairs.where[first])
-    fitting = pairs.take(kept.tolist())
-    return Pairs(fitting.rows, fitting.where, report), tokens
-
-
-def _tokens_that_fit(
+def tokens_that_fit(
     pairs: Pairs, tokenizer: Tokenizer, context: int, strict: bool
-) -> tuple[TokenTable, Tensor]:
-    """Return (tokens, indices) of the pairs that fit, from the cache if they are there."""
+) -> tuple[TokenTable, Tensor, list[str]]:
+    """Return (tokens, states, reasons): the tokens of the pairs that fit, what became of each pair,
+    and the reasons why pairs were dropped, from the cache if they are there.
+
+    A state is `AS_IS`, `UNREASONED`, or `DROPPED` plus the index of the reason.
+    """
     name = tokens_key(pairs, tokenizer, context, strict)
     found = name and kept_tensors(name, lambda kept: _is_table_of(kept, len(pairs), strict))
     if not found:
-        kept = array("q")
-        tokens = TokenTable.of(_fitting(pairs, tokenizer, context, strict, kept))
-        found = {"kept": _tensor_of(kept, torch.int64), **vars(tokens)}
+        states, reasons = array("B"), {}
+        tokens = TokenTable.of(_fitting(pairs, tokenizer, context, strict, states, reasons))
+        found = {
+            "states": _tensor_of(states, torch.uint8),
+            "reasons": _tensor_of(array("B", "\n".join(reasons).encode()), torch.uint8),
+            **vars(tokens),
+        }
         if name:
             keep_tensors(name, found)
-    return TokenTable(found["ids"], found["ends"]), found["kept"]
+    tokens = TokenTable(found["ids"], found["ends"])
+    return tokens, found["states"], _reasons_in(found["reasons"])
+
+
+def _reasons_in(written: Tensor) -> list[str]:
+    return bytes(written.tolist()).decode(errors="replace").splitlines()
 
 
 def _fitting(
-    pairs: Pairs, tokenizer: Tokenizer, context: int, strict: bool, kept: array
+    pairs: Pairs,
+    tokenizer: Tokenizer,
+    context: int,
+    strict: bool,
+    states: array,
+    reasons: dict[str, int],
 ) -> Iterator[TokenizedPair]:
-    for i, ids in enumerate(iter_tokenized(pairs, tokenizer)):
-        if strict:
-            check_length(ids, pairs.where[i], context)
-        if ids.length <= context:
-            kept.append(i)
+    """Yield the pairs that fit, and add what became of each pair to `states` and `reasons`."""
+    for where, ids in zip(pairs.where, iter_tokenized(pairs, tokenizer), strict=True):
+        fault = ids if isinstance(ids, UnusableRow) else too_long(ids, where, context)
+        if not fault:
+            states.append(UNREASONED if ids.unreasoned else AS_IS)
             yield ids
+        elif strict:
+            raise fault
+        else:
+            states.append(DROPPED + reasons.setdefault(fault.reason, len(reasons)))
 
 
 def _is_table_of(tensors: Mapping[str, Tensor], count: int, strict: bool) -> bool:
     """Return whether the tensors can be the tokens of this many pairs."""
     if {name: tensor.dtype for name, tensor in tensors.items()} != {
-        "ids": torch.int32, "ends": torch.int64, "kept": torch.int64,
+        "ids": torch.int32, "ends": torch.int64, "states": torch.uint8, "reasons": torch.uint8,
     }:  # fmt: skip
         return False
-    ids, ends, kept = (tensors[name] for name in ("ids", "ends", "kept"))
-    if ends.shape != (len(kept), 3) or len(kept) > count or (strict and len(kept) < count):
+    ids, ends, states = (tensors[name] for name in ("ids", "ends", "states"))
+    kept = int(states.lt(DROPPED).sum())
+    if states.shape != (count,) or ends.shape != (kept, 3) or (strict and kept < count):
+        return False
+    if count and states.max() >= DROPPED + len(_reasons_in(tensors["reasons"])):
         return False
     return len(ids) == (ends[-1, 2] if len(ends) else 0)
 
@@ -150,8 +152,8 @@ def tokens_key(pairs: Pairs, tokenizer: Tokenizer, context: int, strict: bool = 
     if backend is None:
         return None
     try:  # a rendered question shows the template's special tokens, and today's date if it has one
-        rendered = tokenizer.chat_template and chat_text("Why?", tokenizer)
-    except InputError:  # for example, it requires a system message
+        rendered = tokenizer.chat_template and ChatTemplate(tokenizer).render(PROBE)
+    except Exception:  # for example, it requires a system message
         return None
     # Padding and truncation are the last caller's; we use neither.
     own = {**json.loads(backend.to_str()), "padding": None, "truncation": None}

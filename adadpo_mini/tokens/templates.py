@@ -1,9 +1,12 @@
 """The text that a model reads for a prompt: from its chat template, or the prompt unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from adadpo_mini.errors import InputError, shown
-from adadpo_mini.pairs.conversations import Message, dialogue_of
+from adadpo_mini.pairs.conversations import Message, answer_text, dialogue_of
+from adadpo_mini.pairs.unusable import UnusableRow
+from adadpo_mini.tokens.rendering import ChatTemplate, Written
+from adadpo_mini.tokens.special import begin, beginning, end_texts, without_end
 from adadpo_mini.types import Tokenizer
 
 LINE, HUMAN, AS_IS = "{}\n", "\n\nHuman: {}\n\nAssistant:", "{}"
@@ -18,7 +21,7 @@ def encode_prompts(
 
     Args:
         prompts: read unchanged by a model without a chat template.
-        messages: the conversation of each prompt; None leaves it to `chat_text`.
+        messages: the conversation of each prompt; None leaves it to `messages_of`.
     """
     return encode_texts(prompt_texts(prompts, tokenizer, messages), tokenizer)
 
@@ -28,13 +31,62 @@ def prompt_texts(
     tokenizer: Tokenizer,
     messages: Sequence[Sequence[Message] | None] | None = None,
 ) -> list[str]:
-    """Return the texts that `encode_prompts` tokenises."""
+    """Return the texts that `encode_prompts` tokenises.
+
+    Raises:
+        InputError: the chat template rejects a prompt, or was already applied to it.
+    """
     if not tokenizer.chat_template:
         return list(prompts)
     messages = messages or [None] * len(prompts)
+    template = ChatTemplate(tokenizer)
     return [
-        chat_text(prompt, tokenizer, said) for prompt, said in zip(prompts, messages, strict=True)
+        template.prompt("", said or messages_of(prompt))
+        for prompt, said in zip(prompts, messages, strict=True)
     ]
+
+
+def written_texts(
+    prompts: Sequence[str],
+    sides: Sequence[Sequence[str]],
+    tokenizer: Tokenizer,
+    messages: Sequence[Sequence[Message] | None] | None = None,
+    where: Sequence[str] | None = None,
+) -> Iterator[Written | UnusableRow]:
+    """Yield the texts that a model reads for each prompt and its answers, or what is wrong.
+
+    An answer may end with the end token's text, as in data prepared for a model: it is removed,
+    because every answer gets one end token.
+
+    Args:
+        sides: the answers, one sequence for each side, as long as `prompts`.
+        messages: as for `encode_prompts`.
+        where: what messages call each prompt.
+    """
+    ends = end_texts(tokenizer)
+    template = tokenizer.chat_template and ChatTemplate(tokenizer)
+    unnamed = [None] * len(prompts)
+    for place, prompt, said, *answers in zip(
+        where or unnamed, prompts, messages or unnamed, *sides, strict=True
+    ):
+        bare = tuple(without_end(answer, ends) for answer in answers)
+        if not template:
+            yield Written(prompt, bare)
+            continue
+        try:
+            said = said or messages_of(prompt)
+            bare = [answer_text(prompt, answer) for answer in bare]
+            yield template.answers(place or "", said, bare)
+        except UnusableRow as fault:
+            yield fault
+
+
+def messages_of(prompt: str) -> list[Message]:
+    """Return the messages of a prompt in text.
+
+    A prompt in the form of Anthropic's HH is a dialogue, any other a single user message.
+    """
+    return dialogue_of(prompt) or [Message(role="user", content=prompt.strip())]
 
 
 def encode_texts(
@@ -43,36 +95,26 @@ def encode_texts(
     """Return the token ids of texts that a model reads.
 
     Args:
-        from_start: whether the texts begin with a prompt. If so, the tokenizer adds the special
-            tokens that begin a text, unless a chat template has already written them.
+        from_start: whether the texts begin with a prompt. If so, they get the special tokens that
+            begin a text, unless the text or a chat template has already written them.
     """
     if not texts:
         return []
-    special = from_start and not tokenizer.chat_template
-    # verbose=False: `check_length` reports texts that are too long, with their line.
-    return tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
+    # verbose=False: `too_long` reports texts that are too long, with their line.
+    ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return begin(ids, beginning(tokenizer)) if from_start and not tokenizer.chat_template else ids
 
 
 def chat_text(prompt: str, tokenizer: Tokenizer, messages: Sequence[Message] | None = None) -> str:
     """Return the prompt, or its conversation, as the model's chat template writes it.
 
-    Without messages, a prompt in the form of Anthropic's HH is read as a dialogue, and any other
-    as a single user message. A template that writes the date writes today's, so the same prompt
-    may differ from one day to the next.
+    A template that writes the date writes today's, so the same prompt may differ from one day to
+    the next.
 
     Raises:
-        InputError: the template rejects the prompt.
+        InputError: the template rejects the prompt, or was already applied to it.
     """
-    messages = messages or dialogue_of(prompt) or [{"role": "user", "content": prompt.strip()}]
-    try:
-        return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # a template is a program, and raises what it likes
-        raise InputError(
-            f"the model's chat template rejects the prompt {shown(messages[-1]['content'])} "
-            f"({error}); fix its roles or drop the pair."
-        ) from error
+    return ChatTemplate(tokenizer).prompt("", messages or messages_of(prompt))
 
 
 def end_token(tokenizer: Tokenizer) -> str | None:
@@ -82,24 +124,8 @@ def end_token(tokenizer: Tokenizer) -> str | None:
     token, the tokenizer's end-of-sequence token. The two differ in instruct models made from a
     base model, whose own token ends a document, not a turn.
     """
-    if not tokenizer.chat_template:
-        return tokenizer.eos_token
-    answer = "answer"
-    turn = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-    try:
-        text = tokenizer.apply_chat_template(turn, tokenize=False)
-    except Exception:  # it requires other roles, so how it ends an answer is unknown
-        return tokenizer.eos_token
-    after = tokenizer(text.rpartition(answer)[2].lstrip(), add_special_tokens=False)["input_ids"]
-    if after and _is_special(after[0], tokenizer):
-        return tokenizer.convert_ids_to_tokens(after[0])
-    return tokenizer.eos_token
-
-
-def _is_special(token: int, tokenizer: Tokenizer) -> bool:
-    # `all_special_ids` lacks added special tokens without a role, such as "<|end|>".
-    added = getattr(tokenizer, "added_tokens_decoder", {}).get(token)
-    return token in tokenizer.all_special_ids or bool(added and added.special)
+    written = tokenizer.chat_template and ChatTemplate(tokenizer).end
+    return written or tokenizer.eos_token
 
 
 def check_form(form: object, where: str) -> None:

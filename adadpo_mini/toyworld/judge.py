@@ -91,6 +91,26 @@ def outcomes(prompts: Sequence[str], answers: Sequence[str], rivals: Sequence[st
     return points
 
 
+def perfect_win_rate(prompts: Sequence[str], rivals: Sequence[str]) -> float:
+    """Share of prompts that a model would win that always writes a best answer; a tie counts half.
+
+    It is below 1 where the rival writes a best answer itself.
+
+    >>> perfect_win_rate(["How do I warm the spicy soup?"], ["Ugh! Nobody cares about the soup."])
+    1.0
+    """
+    best = [_best_reward(prompt) for prompt in prompts]
+    scored = zip(prompts, rivals, best, strict=True)
+    return fmean(
+        0.5 if judge(prompt, rival).reward == top else 1.0 for prompt, rival, top in scored
+    )
+
+
+def _best_reward(prompt: str) -> int:
+    topic = find_topic(prompt)
+    return max(_reward(topic, answer) for answer in well_formed_answers(topic))
+
+
 def win_rate(prompts: Sequence[str], answers: Sequence[str], rivals: Sequence[str]) -> float:
     """Share of prompts on which the answer has a higher reward than the rival's; a tie counts half.
 
@@ -118,7 +138,9 @@ def length_controlled_win_rate(
     θ and φ minimise −Σ log-likelihood + φ²/(2τ²), with τ = 3. The logistic model and its covariate
     are AlpacaEval 2's. Left out are its instruction-difficulty term, which needs the outcomes of
     many models, and its two verbosity baselines, which keep φ in check. The weak Gaussian prior on
-    φ replaces them, so φ stays finite even if length alone tells wins from losses.
+    φ replaces them, so φ stays finite even if length alone tells wins from losses. AlpacaEval
+    predicts continuous preferences of a model that judges 805 prompts; here the outcomes are 0, ½
+    and 1 of an exact judge. So the two numbers are not comparable.
 
     θ has no prior. If all d are equal, there is nothing to learn about length and the result is the
     plain win rate. It is also the plain win rate, 1 or 0, if every prompt is won or every prompt

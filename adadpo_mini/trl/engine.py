@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 
@@ -144,12 +144,15 @@ class TrlRace(Race):
             model.eval()  # with checkpointing, a model in training mode cannot generate
             return self.prepared.slow.read(model, loss)
 
+        def watch() -> Callable[[], Event]:
+            return self.prepared.slow.watch(model, loss)
+
         def count(events: Mapping[str, Event]) -> None:
             self.step += 1
             emit(events)
 
         pairs = len(self.prepared.train.pairs)
-        return EventLog(self.config, pairs, count, measure, elapsed=self.seconds, **before)
+        return EventLog(self.config, pairs, count, measure, watch, elapsed=self.seconds, **before)
 
     def _arguments(self, scratch: str, steps: int, batch_size: int) -> AdaDPOConfig:
         config = self.config

@@ -32,6 +32,7 @@ class EventLog(TrainerCallback):
         pairs: the number of pairs in an epoch.
         emit: called with the events of each step.
         measure: takes the slow measurements.
+        watch: begins to watch an update, see `SlowMeasurements.watch`.
         steps, tokens, seconds: when a race is resumed, the updates, tokens and seconds so far;
             seconds is the method's own time, without the slow measurements.
         elapsed: all seconds so far.
@@ -43,13 +44,15 @@ class EventLog(TrainerCallback):
         pairs: int,
         emit: Emit,
         measure: Measure,
+        watch: Callable[[], Measure],
         *,
         steps: int = 0,
         tokens: int = 0,
         seconds: float = 0.0,
         elapsed: float = 0.0,
     ) -> None:
-        self._config, self._pairs, self._emit, self._measure = config, pairs, emit, measure
+        self._config, self._pairs, self._emit = config, pairs, emit
+        self._measure, self._watch, self._changes = measure, watch, dict
         self.method = config.methods[0]
         self.steps = self._before = steps  # updates done
         self.tokens, self._tokens_before = tokens, tokens
@@ -64,10 +67,12 @@ class EventLog(TrainerCallback):
         self._began = time.perf_counter()
 
     def on_step_begin(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
-        """Take the slow measurements if they are due."""
-        if self._due(self._before + state.global_step, self._config.measure_every):
+        """Take the slow measurements if they are due, and begin to watch the update."""
+        step = self._before + state.global_step
+        if self._due(step, self._config.measure_every):
             began = time.perf_counter()
             self._held_out.update(self._measure())
+            self._changes = self._watch() if step < self._config.steps else dict
             self._measuring += time.perf_counter() - began
 
     def on_pre_optimizer_step(
@@ -82,7 +87,11 @@ class EventLog(TrainerCallback):
         check_finite(self, torch.stack(gradients).norm().item(), "the norm of the gradient")
 
     def on_step_end(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
-        """Make TRL evaluate if an evaluation is due."""
+        """Measure the update if it is watched, and make TRL evaluate if an evaluation is due."""
+        began = time.perf_counter()
+        self._held_out.update(self._changes())
+        self._changes = dict  # returns nothing
+        self._measuring += time.perf_counter() - began
         self.steps = self._before + state.global_step
         control.should_evaluate = self._due(self.steps, self._config.eval_every)
 

@@ -24,11 +24,14 @@ from adadpo_mini.methods.registry import METHODS
 from adadpo_mini.types import Model
 
 OLDEST_TRL = "1.16"  # this file overrides private methods, and older versions were not tested
-WITH_REFERENCE = tuple(name for name, row in METHODS.items() if row.needs_reference)
-"""The methods whose loss compares policy and reference, as DPO's does."""
+WITH_REFERENCE = tuple(
+    name for name, row in METHODS.items() if row.needs_reference and row.trained_by == "pairs"
+)
+"""The methods that differ from DPO only in the loss of a batch."""
 
 OUR_KNOBS = (
     "ceiling", "space", "length_normalize", "k", "floor", "ratio", "alpha", "penalty", "per_token",
+    "nll_weight",
 )  # fmt: skip
 OUR_METRICS = (
     "ada/rho", "ada/ceiling_share", "balance/ratio", "ranking_accuracy", "shift/chosen",
@@ -89,7 +92,8 @@ class AdaDPOConfig(DPOConfig):
             summed in fp32, see `in_fp32`).
         ceiling, space, length_normalize, k, floor: knobs of AdaDPO and the other Ada losses.
         ratio: c of the fixed ratio. alpha: α of R-DPO. penalty: λ of DPOP. per_token: IPO with
-            u/|y|, as in TRL.
+            u/|y|, as in TRL. nll_weight: α of RPO. `adadpo_batch` takes the mean over each
+            device's part of a batch.
 
     Raises:
         InputError: a knob is out of range, or an option changes TRL's loss of a pair (`PLAIN`).
@@ -106,6 +110,7 @@ class AdaDPOConfig(DPOConfig):
     alpha: float = _knob(RaceConfig.alpha, "α of rdpo")
     penalty: float = _knob(RaceConfig.penalty, "λ of dpop")
     per_token: bool = _knob(RaceConfig.per_token, "ipo with u/|y|")
+    nll_weight: float = _knob(RaceConfig.nll_weight, "α of rpo")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,11 +211,9 @@ class AdaDPOTrainer(DPOTrainer):
 
     def _batch_loss(self, pairs: tuple[Tensor, ...]) -> BatchLoss:
         """Return the loss of log-probs and lengths: policy, reference, lengths; chosen first."""
-        chosen, rejected, ref_chosen, ref_rejected, chosen_lengths, rejected_lengths = pairs
+        *logps, chosen_lengths, rejected_lengths = pairs
         lengths = {"chosen_lengths": chosen_lengths, "rejected_lengths": rejected_lengths}
-        loss = self._loss_of_pairs(chosen, rejected, ref_chosen, ref_rejected, **lengths)
-        shifts = chosen - ref_chosen, rejected - ref_rejected
-        return BatchLoss(loss, chosen, rejected, *shifts, **lengths)
+        return BatchLoss.of(self._loss_of_pairs, *logps, **lengths)
 
     @torch.no_grad()
     def _note_our_metrics(self, pairs: tuple[Tensor, ...]) -> None:

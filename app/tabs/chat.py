@@ -69,7 +69,8 @@ def bubble(text: str, verdict: str = "") -> str:
 INTRODUCTION = (
     "All models get the same prompt and sample with the same seed. The toy model knows only its "
     "small world of everyday help, and it does not remember earlier prompts. While a race runs, "
-    "you talk to the models as they are at that moment."
+    "you talk to the models as they are at that moment. At temperature 1 they answer as often in "
+    "each way as the curves say; below, they keep more to their likeliest answers."
 )
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import gradio as gr
 
+from adadpo_mini.config import RaceConfig
 from adadpo_mini.errors import InputError
 from adadpo_mini.figures import LABELS, trajectory_figure
 from adadpo_mini.store.folder import Cursor
-from adadpo_mini.toyworld.sets import SETS
+from adadpo_mini.toyworld import data_dir
+from adadpo_mini.toyworld.sets import CAVEATS, SETS
 
 from .. import words
 from ..engine import Engine
@@ -28,7 +30,8 @@ SENT = ("step", "eval_shift/chosen", "eval_shift/rejected")
 SETTINGS = ("data", "methods", "beta", "learning_rate", "steps", "seed")
 LEGEND = (
     "Solid: chosen. Dashed: rejected. Measured on held-out pairs; 0 is the reference model, where "
-    "all methods start. The loss curve shows none of this."
+    "all methods start. These are log-probs of the model itself, which is temperature 1. The loss "
+    "curve shows none of this."
 )
 
 
@@ -36,7 +39,14 @@ def describe_sets() -> str:
     """Return a line about each data set, from its docstring."""
     lines = {name: make_pair.__doc__.splitlines()[0] for name, make_pair in SETS.items()}
     lines["noisy_labels"] = "As tone, but with the labels of one training pair in five flipped."
+    lines |= {name: f"{lines[name]} {caveat}" for name, caveat in CAVEATS.items()}
     return "\n".join(f"- **{name}**: {line}" for name, line in lines.items())
+
+
+def beta_measured() -> str:
+    """Return the page about β from the results, without its title and how it is made."""
+    text = (data_dir() / "results" / "beta.md").read_text(encoding="utf-8")
+    return text.split("\n", 1)[1].split("## How it is made")[0]
 
 
 def feed_since(run: Run | None, cursor: Cursor) -> tuple[str, Cursor]:
@@ -99,6 +109,8 @@ def build(
                 stop = gr.Button("Stop", interactive=False, elem_id="run-stop", min_width=90)
             with gr.Accordion("What the data sets are", open=False):
                 gr.Markdown(describe_sets())
+            with gr.Accordion("What β does, measured", open=False):
+                gr.Markdown(beta_measured())
         with gr.Column(scale=3, min_width=320):
             status = gr.HTML(words.status(None), elem_id="run-status", padding=False)
             chart = _lay_out_chart(plotly_js)
@@ -109,20 +121,20 @@ def build(
 
 
 def _lay_out_settings() -> list[gr.components.Component]:
-    data = gr.Dropdown(list(SETS), value="tone", label="Data set", elem_id="run-data")
+    data = gr.Dropdown(list(SETS), value=RaceConfig.data, label="Data set", elem_id="run-data")
     methods = gr.CheckboxGroup(
         [(LABELS[name], name) for name in METHODS_OFFERED],
-        value=["dpo", "adadpo"],
+        value=list(RaceConfig.methods),
         label="Methods",
         elem_id="run-methods",
     )
     with gr.Row():
-        beta = _number("β", "run-beta", 0.1, minimum=0, step=0.05)
-        rate = _number("Learning rate", "run-lr", 2e-4, minimum=0, step=1e-4)
+        beta = _number("β", "run-beta", RaceConfig.beta, minimum=0, step=0.1)
+        rate = _number("Learning rate", "run-lr", RaceConfig.learning_rate, minimum=0, step=1e-5)
     whole = {"precision": 0, "step": 1}
     with gr.Row():
-        steps = _number("Steps", "run-steps", 120, minimum=1, maximum=100_000, **whole)
-        seed = _number("Seed", "run-seed", 0, minimum=0, maximum=2**31, **whole)
+        steps = _number("Steps", "run-steps", RaceConfig.steps, minimum=1, maximum=100_000, **whole)
+        seed = _number("Seed", "run-seed", RaceConfig.seed, minimum=0, maximum=2**31, **whole)
     return [data, methods, beta, rate, steps, seed]
 
 

@@ -1,5 +1,7 @@
 """What the page says is what happened, and is safe to show."""
 
+import json
+
 import pytest
 
 from adadpo_mini.store.folder import RunFolder
@@ -23,6 +25,7 @@ def run_with(tmp_path):
         event = {
             "step": step, "eval_loss": 0.5, "eval_shift/chosen": chosen,
             "eval_shift/rejected": rejected, "eval_rewards/accuracies": 0.75,
+            "eval_ranking_accuracy": 0.25,
         }  # fmt: skip
         with create_run(tmp_path / "run", {**SETTINGS, "model": "toy"}) as writer:
             writer.append({"dpo": event})
@@ -52,6 +55,25 @@ def test_before_the_first_run_it_says_what_to_do():
 def test_it_says_how_far_the_run_is(state, words, run_with):
     said = status(run_with(state))
     assert words in said and (state == "failed" or ("swap" in said and "seed 3" in said))
+
+
+def test_a_finished_race_has_its_win_rates_with_their_temperatures(run_with):
+    run = run_with("finished", chosen=2.0, rejected=-3.0)
+    row = {"win_rate": 0.62, "win_rate_at_1": 0.0}
+    run.folder.path.joinpath("summary.json").write_text(
+        json.dumps({"status": "finished", "methods": {"dpo": row}})
+    )
+    said = status(run)
+    assert "62% at temperature 0.7, 0% at temperature 1" in said
+
+
+def test_a_race_that_still_runs_has_no_win_rates(run_with):
+    assert "win rate" not in status(run_with("running", chosen=2.0))
+
+
+def test_accuracy_is_followed_by_how_often_the_chosen_is_the_likelier_one(run_with):
+    said = status(run_with("running", chosen=2.0))
+    assert "accuracy 75%, the chosen likelier in 25% of pairs" in said
 
 
 def test_after_the_last_step_it_says_what_still_runs(run_with):

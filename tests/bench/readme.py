@@ -18,14 +18,10 @@ import plotly.graph_objects as go
 
 from adadpo_mini.doctor.presets import PRESETS
 from adadpo_mini.figures import LABELS, trajectory_figure
-from adadpo_mini.paper.claims import (
-    adapting_helps,
-    beats_dpo_at_its_best,
-    higher_lc_on_average,
-)
+from adadpo_mini.paper.control_claims import CONTROLS, FAIR
+from adadpo_mini.paper.findings import AGAINST_DPO, standing
 from adadpo_mini.paper.results import read_measurements
 from adadpo_mini.paper.tables import write_between
-from adadpo_mini.paper.verdict import FAILS, HOLDS, Verdict
 from adadpo_mini.system.files import replace_text
 from adadpo_mini.system.markdown import markdown_table
 from adadpo_mini.toyworld import data_dir
@@ -35,6 +31,15 @@ README, DATA_CARD = data_dir().parent / "README.md", data_dir() / "README.md"
 RACE, PICTURE = RESULTS / "race.json", RESULTS / "race.svg"
 METHODS = ("dpo", "adadpo", "fixed_ratio")
 DRAWN = ("step", "eval_loss", "eval_shift/chosen", "eval_shift/rejected")
+QUESTIONS = {
+    "against DPO at equal settings": AGAINST_DPO["At equal settings, against DPO"],
+    "where DPO beats its own reference": AGAINST_DPO["Only where DPO beats its own reference"],
+}
+AT_ITS_BEST = {
+    "against a constant of its own mean ρ": "Beats the constant that equals its own mean ρ",
+    "against DPO + NLL": "Beats DPO + NLL (RPO)",
+}
+"""What the finding says, by its words: over the grid, and at DPO's best setting."""
 SHOWN = {"reference": "before training", "dpo": "after **DPO**", "adadpo": "after **AdaDPO**"}
 WIDTH, HEIGHT = 800, 280  # of the picture, pixels
 MARGIN = {"l": 62, "r": 186, "t": 8, "b": 40}
@@ -47,7 +52,7 @@ def run_race() -> dict:
     from adadpo_mini.models.generate import stream_answers
     from adadpo_mini.pairs import load_pairs
 
-    result = race("tone", methods=METHODS, seed=0)
+    result = race("tone", methods=METHODS, seed=0, match_ratio=True)
     pair = load_pairs("tone", split="test")[0]
     models = {"reference": result.reference, **result.models}
     *_, answers = stream_answers(models, result.tokenizer, pair["prompt"].strip())
@@ -73,16 +78,13 @@ def pair_table(found: Mapping) -> str:
 
 
 def finding(results: Path) -> str:
-    """Return the result of the sweep of the paper, in one sentence."""
+    """Return the result of the sweep of the paper, in one sentence; AdaDPO is its subject."""
     rows = read_measurements(results)
-    equal, best = higher_lc_on_average(rows), beats_dpo_at_its_best(rows)
-    constant = adapting_helps(rows)
-    return (
-        f"**The finding** on this toy: at equal settings, {compare(equal, 'DPO')} of win rate; "
-        f"each at its own best settings, {compare(best, 'DPO')}; and "
-        f"{compare(constant, 'a plain constant in place of the adaptive weight')} "
-        "([intervals](data/results/claims.md))."
-    )
+    rivals = {claim.title: claim for claim in CONTROLS[FAIR]}
+    said = {title: standing(claim, rows) for title, claim in QUESTIONS.items()}
+    said |= {title: standing(rivals[claim], rows) for title, claim in AT_ITS_BEST.items()}
+    text = "; ".join(f"{title}: {words}" for title, words in said.items())
+    return f"**The finding** on this toy, for AdaDPO {text} ([intervals](data/results/claims.md))."
 
 
 def presets_table() -> str:
@@ -99,15 +101,6 @@ def texts() -> list[tuple[Path, str, str]]:
         (README, "finding", finding(RESULTS / "paper.csv")),
         (DATA_CARD, "presets", presets_table()),
     ]
-
-
-def compare(verdict: Verdict, rival: str) -> str:
-    """Return who beats whom, by how many points of a hundred."""
-    if verdict.verdict == HOLDS:
-        return f"AdaDPO beats {rival} by {100 * verdict.effect:.0f} points"
-    if verdict.verdict == FAILS:
-        return f"{rival} beats AdaDPO by {-100 * verdict.effect:.0f} points"
-    return f"AdaDPO and {rival} cannot be told apart"
 
 
 def race_picture(events: Mapping[str, Sequence[Mapping]]) -> go.Figure:

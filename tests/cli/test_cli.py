@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ def test_bad_input_gives_exit_code_2_and_one_line(bad_file, capsys, transformers
     [
         (
             ["--methods", "dpo,ppo"],
-            "there is no method 'ppo'; did you mean 'ipo'? The methods are dpo, ",
+            "there is no method 'ppo'; did you mean 'rpo'? The methods are dpo, ",
         ),
         (["--methods", "dpo,simpo,dpo"], "'dpo' is listed twice"),
         (["--methods", ","], "methods must be one or more of dpo, "),
@@ -58,7 +57,7 @@ def test_race_writes_the_run_folder_and_prints_the_closing_table(tmp_path, capsy
     arguments = ["--data", "swap", "--methods", "dpo,adadpo", "--seed", "0", "--out", str(out)]
     assert main(["race", *QUICK, *arguments]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("Δchosen", "Δrejected", "win rate", "adadpo"))
+    assert all(word in printed for word in ("Δchosen", "Δrejected", "Win rate", "adadpo"))
     assert json.loads((out / "config.json").read_text())["data"] == "swap"
     assert main(["race", *QUICK, *arguments]) == 2
     assert "already contains a run" in capsys.readouterr().err
@@ -82,19 +81,38 @@ def test_a_preset_sets_what_is_not_said(tmp_path):
 def test_the_closing_table_has_each_number_in_its_column(capsys):
     row = {
         "steps": 9, "delta_chosen": -1.25, "delta_rejected": -20.5, "accuracy": 0.75,
-        "margin": 3.5, "win_rate": 0.625, "seconds": 1.0,
+        "ranking_accuracy": 0.25, "margin": 3.5, "win_rate": 0.625, "win_rate_at_1": 0.375,
+        "seconds": 1.0,
     }  # fmt: skip
     summary = {"data": "my[x].jsonl", "seed": 4, "status": "finished", "trained_on_held_out": True}
     closing_table({**summary, "methods": {"dpo": row, "adadpo": {"steps": 0}}}, None)
     printed = capsys.readouterr().out
     assert "my[x].jsonl, seed 4: finished" in printed and "same prompt" in printed
-    rows = [
-        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
-        for line in printed.splitlines()
-        if "method" in line or "dpo" in line
-    ]
-    assert rows[0] == ["method", "steps", "Δchosen", "Δrejected", "accuracy", "margin", "win rate"]
-    assert rows[1] == ["dpo", "9", "-1.2", "-20.5", "0.75", "3.50", "0.62"]
+    titles = next(line for line in printed.splitlines() if line.startswith("method")).split()
+    assert titles[:7] == [
+        "method", "steps", "Δchosen", "Δrejected", "accuracy", "ranking", "margin"
+    ]  # fmt: skip
+    numbers = ["9", "-1.2", "-20.5", "0.75", "0.25", "3.50", "0.62", "0.38"]
+    assert row_of("dpo", printed) == numbers
+
+
+def row_of(method, printed):
+    [line] = [line for line in printed.splitlines() if line.startswith(f"{method} ")]
+    return line.split()[1:]
+
+
+def test_every_win_rate_is_shown_with_its_temperature(capsys):
+    row = {"steps": 9, "win_rate": 0.11, "win_rate_at_1": 0.99}
+    summary = {"data": "tone", "seed": 0, "status": "finished", "trained_on_held_out": False}
+    closing_table({**summary, "methods": {"dpo": row}}, None)
+    lines = capsys.readouterr().out.splitlines()
+    [cells] = [line for line in lines if "0.11" in line]
+    title_of = {}
+    for number in ("0.11", "0.99"):
+        here = slice(cells.index(number) - 5, cells.index(number) + 4)
+        title_of[number] = " ".join(line[here] for line in lines[1 : lines.index(cells)])
+    assert "T 0.7" in title_of["0.11"] and "T 1" in title_of["0.99"]
+    assert "temperature T" in " ".join(lines)
 
 
 def test_what_was_no_number_is_a_dash_in_the_closing_table(capsys):
@@ -102,8 +120,7 @@ def test_what_was_no_number_is_a_dash_in_the_closing_table(capsys):
     row = {"steps": 9, "delta_chosen": None, "delta_rejected": -1.0, "win_rate": None}
     summary = {"data": "tone", "seed": 0, "status": "finished", "trained_on_held_out": False}
     closing_table({**summary, "methods": {"dpo": row}}, None)
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "dpo" in line]
-    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["dpo", "9", "–", "-1.0", *"–––"]
+    assert row_of("dpo", capsys.readouterr().out) == ["9", "–", "-1.0", *"–––––"]
 
 
 def test_no_method_that_there_is_resembles_this_one(capsys):
@@ -123,7 +140,8 @@ def test_json_is_all_that_is_printed_when_asked_for(capsys):
     summary = json.loads(capsys.readouterr().out)
     assert summary["status"] == "finished"
     assert set(summary["methods"]["adadpo"]) == {
-        "steps", "delta_chosen", "delta_rejected", "accuracy", "margin", "win_rate", "seconds",
+        "steps", "delta_chosen", "delta_rejected", "accuracy", "ranking_accuracy", "margin",
+        "win_rate", "win_rate_at_1", "seconds",
     }  # fmt: skip
 
 

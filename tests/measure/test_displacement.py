@@ -7,6 +7,8 @@ import torch
 
 from adadpo_mini import completion_logps, load_model, load_pairs, race
 from adadpo_mini.measure import LONGEST_ANSWER, ches, displacement, pair_forces, token_views
+from adadpo_mini.measure.batch import BatchLoss
+from adadpo_mini.measure.displacement import thresholds
 from adadpo_mini.measure.slow import SlowMeasurements
 from adadpo_mini.methods.registry import METHODS
 from adadpo_mini.models.reference import ScoredPairs
@@ -47,7 +49,9 @@ def logps(model, pair):
     return completion_logps(model, batch.input_ids, batch.completion_mask)
 
 
-@pytest.mark.parametrize("method", ["dpo", "adadpo", "fixed_ratio"])
+@pytest.mark.parametrize(
+    "method", ["dpo", "adadpo", "fixed_ratio", "simpo", "ada_simpo", "cpo", "ada_orpo", "rpo"]
+)
 def test_the_meter_above_its_threshold_means_that_the_next_step_lowers_the_chosen(
     reference, trained, pairs, method
 ):
@@ -55,25 +59,29 @@ def test_the_meter_above_its_threshold_means_that_the_next_step_lowers_the_chose
     meters = [displacement(trained, pair) for pair in pairs]
     between = sorted(meter.meter for meter in meters)[2:4]
     assert between[0] > 0, "the two gradients should be alike on some of these pairs"
-    loss = METHODS[method].bind({"beta": 0.1, "ratio": sum(between) / 2})
-    fell = []
+    knobs = {"beta": 0.1, "ratio": sum(between) / 2, "nll_weight": 0.01, "simpo_beta": 1.0}
+    loss = METHODS[method].bind(knobs)
+    fell, limits = [], []
     for pair, meter in zip(pairs, meters, strict=True):
         assert meter.meter == pytest.approx(meter.cosine * meter.norm_ratio)
         policy = copy.deepcopy(trained)
         before, ref = logps(policy, pair), logps(reference, pair)
         lengths = [torch.tensor([len(ids)]) for ids in (pair.chosen, pair.rejected)]
-        result = loss(
-            before[:1], before[1:], ref[:1], ref[1:],
+        result = BatchLoss.of(
+            loss, before[:1], before[1:], ref[:1], ref[1:],
             chosen_lengths=lengths[0], rejected_lengths=lengths[1],
         )  # fmt: skip
-        gradients = torch.autograd.grad(result.loss, list(policy.parameters()))
+        gradients = torch.autograd.grad(result.loss.loss, list(policy.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(policy.parameters(), gradients, strict=True):
                 parameter -= 1e-7 * gradient
             fell.append((logps(policy, pair) < before)[0].item())
-        threshold = (result.beta_chosen / result.beta_rejected).item()
-        assert fell[-1] == (meter.meter > threshold)
+        limits += thresholds(result)
+        assert fell[-1] == (meter.meter > limits[-1])
     assert method != "fixed_ratio" or set(fell) == {True, False}
+    expected = {"dpo": [1.0] * 6, "fixed_ratio": [knobs["ratio"]] * 6}
+    expected["simpo"] = [len(pair.rejected) / len(pair.chosen) for pair in pairs]
+    assert limits == pytest.approx(expected.get(method, limits))
 
 
 def test_measuring_leaves_the_gradients_alone(reference, pairs):
@@ -144,12 +152,13 @@ def test_meters_read_kl_length_displacement_and_a_ledger_that_sums_to_one(toy):
     policy = copy.deepcopy(reference).requires_grad_(True)
     trainer = Trainer(policy, "adadpo", learning_rate=1e-3, knobs={"beta": 0.1})
     event = meters.read(policy, trainer.loss)
+    mass = {f"mass/{account}" for account in ("chosen", "rejected", "well_formed", "else")}
     assert set(event) == {
-        "eval_kl", "eval_length", "displacement/meter", "displacement/threshold",
-        "mass/chosen", "mass/rejected", "mass/well_formed", "mass/else",
+        "eval_kl", "eval_length", "displacement/meter", "displacement/threshold", "mass/prompts",
+        *mass, *(f"{name}/low" for name in mass), *(f"{name}/high" for name in mass),
     }  # fmt: skip
     assert event["eval_kl"] == 0.0 and event["displacement/threshold"] == 1.0
-    assert sum(event[name] for name in event if name.startswith("mass/")) == pytest.approx(1)
+    assert sum(event[name] for name in mass) == pytest.approx(1)
     assert all(parameter.grad is None for parameter in policy.parameters())
 
     scored = ScoredPairs(reference, tokenize_pairs(pairs, tokenizer, 256))
@@ -157,6 +166,36 @@ def test_meters_read_kl_length_displacement_and_a_ledger_that_sums_to_one(toy):
         trainer.step(scored.batch(range(8)))
     later = meters.read(policy, trainer.loss)
     assert later["eval_kl"] > 0 and later["displacement/threshold"] != 1.0
+
+
+def test_a_step_on_a_pair_of_unequal_lengths_obeys_the_threshold_of_a_loss_per_token(trained, toy):
+    """For SimPO the chosen's coefficient is β/|y_w|: here the threshold is far from 1."""
+    loss = METHODS["simpo"].bind({"simpo_beta": 1.0})
+    for pair in tokenize_pairs(load_pairs("length_bias", "test")[:3], toy[1], 256):
+        n_w, n_l = len(pair.chosen), len(pair.rejected)
+        lengths = {"chosen_lengths": torch.tensor([n_w]), "rejected_lengths": torch.tensor([n_l])}
+        now = logps(trained, pair).detach()
+        result = BatchLoss.of(loss, now[:1], now[1:], now[:1], now[1:], **lengths)
+        assert thresholds(result) == [pytest.approx(n_l / n_w)]
+        assert abs(n_l / n_w - 1) > 0.3
+
+
+def test_watching_an_update_measures_what_it_does_to_held_out_pairs(toy):
+    reference, tokenizer = toy
+    pairs = load_pairs("tone", "test")[:8]
+    tokens = tokenize_pairs(pairs, tokenizer, 256)
+    meters = SlowMeasurements(*toy, pairs, tokens, seed=0)
+    policy = copy.deepcopy(reference).requires_grad_(True)
+    trainer = Trainer(policy, "dpo", learning_rate=1e-3, knobs={"beta": 0.1})
+    before = torch.stack([logps(policy, pair) for pair in tokens[:2]]).mean(0)
+    changes = meters.watch(policy, trainer.loss)
+    trainer.step(ScoredPairs(reference, tokens).batch(range(4, 8)))
+    change = torch.stack([logps(policy, pair) for pair in tokens[:2]]).mean(0) - before
+    assert abs(change[1].item()) > 0.01
+    assert changes() == {
+        "update/chosen": pytest.approx(change[0].item(), abs=1e-3),
+        "update/rejected": pytest.approx(change[1].item(), abs=1e-3),
+    }
 
 
 def test_a_model_that_does_not_live_in_the_toy_world_has_no_ledger(toy, tiny):

@@ -60,6 +60,19 @@ def test_a_configuration_or_a_revision_that_is_not_there_is_told(hub):
         load_pairs("someone/prefs@other")
 
 
+def test_a_name_after_the_colon_is_a_configuration_or_else_a_split(hub):
+    assert load_pairs("someone/prefs:test_prefs")[0]["prompt"] == "Why 1?\n"
+    assert load_splits("someone/prefs:test_prefs")[0].where == (
+        "someone/prefs:test_prefs (test_prefs), row 1",
+    )
+    assert load_pairs("someone/prefs:default:test_prefs")[0]["prompt"] == "Why 1?\n"
+    assert load_pairs("someone/prefs:small")[0]["prompt"] == "Why 1?\n", "a configuration"
+    with pytest.raises(InputError, match="no split 'nothing'; its splits are train_prefs, test_"):
+        load_pairs("someone/prefs:default:nothing")
+    with pytest.raises(InputError, match="'tiny' not found.*its splits are train_prefs, test_pr"):
+        load_pairs("someone/prefs:tiny")
+
+
 def test_a_data_set_that_cannot_be_had_is_told_in_a_sentence(hub, online, monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("no route\nto host")

@@ -60,13 +60,12 @@ def test_the_implicit_form_of_anthropic_hh_is_split_after_the_last_shared_assist
 
 
 @pytest.mark.parametrize(
-    ("shared", "cut"), [("Q: a b?\nThe ", "Q: a b?\n"), ("what is it? The", "what is it? ")]
+    "shared",
+    ["Q: a b?\nThe ", "what is it? The ", "A play.\n\nAssistant: ", "Human: a\nAssistant: "],
 )
-def test_the_implicit_form_elsewhere_is_split_after_a_line_break_or_a_space(shared, cut):
-    (pair,) = load_pairs([{"chosen": shared + "x", "rejected": shared + "y"}])
-    assert pair["prompt"] == cut
-    assert pair["prompt"] + pair["chosen"] == shared + "x"
-    assert pair["prompt"] + pair["rejected"] == shared + "y"
+def test_a_shared_beginning_of_plain_texts_is_not_taken_for_the_prompt(shared):
+    with pytest.raises(InputError, match="prompt would be a guess; add the prompt"):
+        load_pairs([{"chosen": f"{shared}x", "rejected": f"{shared}y"}])
 
 
 def test_the_implicit_form_without_a_shared_beginning_is_an_error():

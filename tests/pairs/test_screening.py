@@ -12,10 +12,10 @@ from tests.pairs.shared import FAULTY, KEPT, ROWS, saved, write_lines, write_par
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-def test_what_others_made_loses_its_faulty_rows_and_the_report_says_which(written, held):
+def test_a_faulty_row_stops_a_file_and_is_dropped_from_a_data_set_and_reported(written, held):
     path = written(FAULTY)
-    if path.suffix == ".jsonl":
-        with pytest.raises(InputError, match="line 4: chosen is empty"):
+    if path.suffix:
+        with pytest.raises(InputError, match="(line|row) 4: chosen is empty"):
             load_pairs(path, **held)
         return
     loaded = load_pairs(path, **held)
@@ -53,14 +53,17 @@ def test_texts_that_only_run_together_alike_are_no_repetition():
     assert list(load_pairs(rows)) == rows
 
 
-def test_a_missing_cell_is_an_empty_side(tmp_path):
-    path = tmp_path / "pairs.parquet"
-    write_parquet(path, [ROWS[0], {**ROWS[1], "chosen": None}, {**ROWS[2], "prompt": None}])
-    assert load_pairs(path).report.dropped == {"with an empty side": 2}
+def test_a_missing_cell_is_an_empty_side_or_no_prompt(tmp_path):
+    rows = [ROWS[0], {**ROWS[1], "chosen": None}, {**ROWS[2], "prompt": None}]
+    path = saved(tmp_path / "set", train=rows)
+    assert load_pairs(path).report.dropped == {"with an empty side": 1, "without a prompt": 1}
+    write_parquet(tmp_path / "pairs.parquet", rows)
+    with pytest.raises(InputError, match=r"pairs.parquet, row 2: chosen is empty \(None\)"):
+        load_pairs(tmp_path / "pairs.parquet")
 
 
 def test_a_data_set_without_a_usable_row_is_an_error_that_names_the_first(written):
-    if written.name != "pairs.jsonl":
+    if written.name == "folder":
         with pytest.raises(InputError, match="none of its 2 rows .* row 1: rejected is empty"):
             load_pairs(written([{**row, "rejected": ""} for row in ROWS[:2]]))
 

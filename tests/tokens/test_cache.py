@@ -15,7 +15,7 @@ import adadpo_mini
 from adadpo_mini.models.reference import RefScores, model_key
 from adadpo_mini.system.cache import cache_folder, keep_tensors, kept_tensors, scratch_folder
 from adadpo_mini.tokens.batch import tokenize_pairs
-from adadpo_mini.tokens.table import fit_pairs
+from adadpo_mini.tokens.fitting import fit_pairs
 from adadpo_mini.toyworld import data_dir
 
 CONTEXT = 256
@@ -138,7 +138,7 @@ import adadpo_mini
 from adadpo_mini import load_model, load_pairs
 from adadpo_mini.models.reference import RefScores
 from adadpo_mini.system.cache import cache_folder, code_key
-from adadpo_mini.tokens.table import fit_pairs
+from adadpo_mini.tokens.fitting import fit_pairs
 
 package = Path(adadpo_mini.__file__).parent
 assert package.parent == Path.cwd(), package
@@ -167,7 +167,7 @@ def test_after_a_change_of_the_code_that_makes_them_tokens_and_scores_are_made_a
     package = Path(adadpo_mini.__file__).parent
     shutil.copytree(package, tmp_path / "adadpo_mini", ignore=shutil.ignore_patterns("*.pyc"))
     both = ["tokens/batch"]
-    tokens = ["tokens/templates", "pairs/conversations"]
+    tokens = ["tokens/templates", "tokens/rendering", "tokens/special", "pairs/conversations"]
     scores = ["logprobs", "models/reference", "models/shared_prompt", "models/load"]
     toy = data_dir() / "models" / "toy-gpt2"
     run = subprocess.run(

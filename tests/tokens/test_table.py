@@ -11,7 +11,8 @@ from adadpo_mini.pairs.load import load_splits
 from adadpo_mini.pairs.screening import LoadReport
 from adadpo_mini.system.cache import keep_tensors, kept_tensors
 from adadpo_mini.tokens.batch import tokenize_pairs
-from adadpo_mini.tokens.table import TokenTable, fit_pairs
+from adadpo_mini.tokens.fitting import fit_pairs
+from adadpo_mini.tokens.table import TokenTable
 
 CONTEXT = 256
 
@@ -82,7 +83,10 @@ def test_another_tokenizer_tokenises_anew(some, toy, tokenised, change):
     assert list(tokens) == tokenize_pairs(some, tokenizer, CONTEXT)
 
 
-WHAT_A_TEMPLATE_ASKS = "{{ bos_token }}{{ strftime_now('%d %B %Y') }}{{ messages[0].content }}"
+WHAT_A_TEMPLATE_ASKS = (
+    "{{ bos_token }}{{ strftime_now('%d %B %Y') }}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+)
 
 
 @pytest.mark.parametrize("what", ["first token", "day", "transformers", "tokenizers"])
@@ -172,7 +176,7 @@ def test_pairs_of_others_that_are_too_long_are_dropped_and_counted(toy, tokenise
         assert list(tokens) == tokenize_pairs(kept, toy[1], CONTEXT) and tokenised()
         assert kept.report.kept == 4 and kept.report.rows == 6
         assert "2 longer than the model reads (first: row 3)" in kept.report.text
-    with pytest.raises(InputError, match="all pairs are longer than the 3 tokens.*row 1"):
+    with pytest.raises(InputError, match="none of its 6 pairs.*row 1: .*28 tokens"):
         fit_pairs(pairs, toy[1], 3)
     with pytest.raises(InputError, match="pair 3: the pair is"):
         fit_pairs(load_pairs(rows), toy[1], CONTEXT)
@@ -206,17 +210,19 @@ def test_a_damaged_or_foreign_file_is_ignored_and_replaced(some, toy, folder, to
 
 
 OTHER = {
-    "a tensor is missing": lambda ids, ends, kept: {"ids": ids, "ends": ends},
-    "another type": lambda ids, ends, kept: {"ids": ids.long(), "ends": ends, "kept": kept},
-    "fewer tokens": lambda ids, ends, kept: {"ids": ids[:-1], "ends": ends, "kept": kept},
-    "fewer pairs": lambda ids, ends, kept: {
-        "ids": ids[: ends[9, 2]], "ends": ends[:10], "kept": kept[:10],
-    },
-    "more pairs": lambda ids, ends, kept: {
-        "ids": ids.repeat(2), "ends": torch.cat([ends, ends + len(ids)]), "kept": kept.repeat(2),
-    },
-    "another shape": lambda ids, ends, kept: {"ids": ids, "ends": ends.flatten(), "kept": kept},
-    "more ends": lambda ids, ends, kept: {"ids": ids, "ends": ends, "kept": kept[1:]},
+    "a tensor is missing": lambda kept: kept.pop("states"),
+    "another type": lambda kept: kept.update(ids=kept["ids"].long()),
+    "fewer tokens": lambda kept: kept.update(ids=kept["ids"][:-1]),
+    "fewer pairs": lambda kept: kept.update(
+        ids=kept["ids"][: kept["ends"][9, 2]], ends=kept["ends"][:10], states=kept["states"][:10]
+    ),
+    "more pairs": lambda kept: kept.update(
+        ids=kept["ids"].repeat(2), ends=torch.cat([kept["ends"], kept["ends"] + len(kept["ids"])]),
+        states=kept["states"].repeat(2),
+    ),
+    "another shape": lambda kept: kept.update(ends=kept["ends"].flatten()),
+    "more ends": lambda kept: kept.update(states=kept["states"][1:]),
+    "a reason that is not given": lambda kept: kept["states"].fill_(2),
 }  # fmt: skip
 
 
@@ -224,7 +230,9 @@ OTHER = {
 def test_tensors_that_cannot_be_these_pairs_tokens_are_not_taken(some, toy, folder, change):
     plain = cached_tokens(some, toy[1], CONTEXT)
     (path,) = folder.iterdir()
-    keep_tensors(path.stem, change(**kept_tensors(path.stem, lambda tensors: True)))
+    kept = {k: t.clone() for k, t in kept_tensors(path.stem, lambda tensors: True).items()}
+    change(kept)
+    keep_tensors(path.stem, kept)
     again = cached_tokens(some, toy[1], CONTEXT)
     assert list(again) == list(plain)
     assert torch.equal(again.ids, plain.ids) and again.ids.dtype == plain.ids.dtype

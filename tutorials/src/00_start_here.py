@@ -28,17 +28,16 @@ print(f"Ready for a race of {STEPS} steps.")
 # ## 1. What a preference pair is
 #
 # A preference pair is a prompt with two answers. Somebody preferred one of them: it is called
-# *chosen*, and the other *rejected*. Here is a pair from the toy set `swap`.
+# *chosen*, and the other *rejected*. Here is a pair from the toy set `tone`.
 
 # %%
-pairs = load_pairs("swap")
+pairs = load_pairs("tone")
 pair = pairs[0]
 for field in ("prompt", "chosen", "rejected"):
     print(f"{field:10}{pair[field].strip()}")
 
 # %% [markdown]
-# The chosen answer names the right tool, and the rejected answer a wrong one. All other words are
-# the same.
+# The chosen answer is friendly and helps. The rejected answer is rude.
 #
 # How likely are the two for our model? The probability of an answer is a product with one factor
 # per token, so it quickly becomes small. We use its logarithm, the **log-prob**, in nats. Zero nats
@@ -78,9 +77,11 @@ print(f"Noted. You expect the chosen answers' log-prob to {my_prediction}.")
 # and the figure grows as it runs. Each line is the mean change in log-prob since the start: the
 # difference from the untrained model, which is called the *reference*. **Solid lines are the chosen
 # answers, dashed lines the rejected ones.**
+#
+# The settings are the defaults of `race`, and of the dashboard and the command line.
 
 # %%
-settings = {"data": "swap", "steps": STEPS, "learning_rate": 2e-4, "seed": 0}
+settings = {"data": "tone", "steps": STEPS, "learning_rate": 1e-4, "beta": 1.0, "seed": 0}
 
 live = LiveTrajectories(["dpo", "adadpo"], steps=STEPS)
 result = race(**settings, methods=["dpo", "adadpo"], on_event=live.on_event)
@@ -91,9 +92,11 @@ print(f"Race {result.summary['status']} after {end['steps']} steps, {end['second
 # %% [markdown]
 # ## 4. Look
 #
-# First look only at the solid lines: do they end above or below zero? Then look at the gap between
-# the solid and the dashed line of each colour. The next cell prints where the lines end. A change
-# of −1 nat makes an answer e⁻¹ times as likely, so we print that factor too.
+# First look only at the solid lines: do they end above or below zero, and where did they turn? The
+# dashed lines go far down, so zoom in: drag over the solid ones, and double-click to zoom out. Then
+# look at the gap between the solid and the dashed line of each colour. The next cell prints where
+# the lines end, and the highest point of the chosen. A change of −1 nat makes an answer e⁻¹ times
+# as likely, so we print that factor too.
 
 
 # %%
@@ -104,13 +107,16 @@ def report(result):
         for side in ("chosen", "rejected"):
             shift = row[f"delta_{side}"]
             print(f"    {side:9}{shift:+7.2f} nats, {math.exp(shift):.2g} times as likely")
+        evaluated = [event for event in result.events[method] if "eval_loss" in event]
+        peak = max(evaluated, key=lambda event: event["eval_shift/chosen"])
+        print(f"    the chosen peaked at {peak['eval_shift/chosen']:+.2f}, step {peak['step']}")
         print(f"    accuracy {row['accuracy']:7.0%} of the pairs have the chosen ahead")
 
 
 report(result)
 
 # %% [markdown]
-# Were you right? A change of less than half a nat counts as "stay".
+# Were you right? A change of less than half a nat counts as "stay". And did you expect the turn?
 
 
 # %%
@@ -164,8 +170,9 @@ for name in LOSSES:
 # %% [markdown]
 # DPO pushes the rejected down `x_w / x_l` times as hard as it pushes the chosen up. The further
 # apart they are, the more of the force goes to the rejected. **AdaDPO multiplies the chosen side by
-# the same factor**, and the two forces become equal. (In training, x is computed per token, and the
-# factor has a ceiling. Above the ceiling the forces differ again, but less than in DPO.)
+# the same factor**, and the two forces become equal. (In training, x is computed per token. The two
+# forces are then equal for answers of equal length; otherwise they differ by the ratio of the
+# lengths. And the factor has a ceiling: above it the forces differ again, but less than in DPO.)
 #
 # This is about probabilities. Here are the same two losses with log x as the coordinate:
 
@@ -250,11 +257,16 @@ print(f"The best of the three verdicts is {best}, for: {', '.join(winners)}.")
 # One answer is one throw of the dice. The win rate is a better measure: on several held-out
 # prompts, how often does the judge prefer the trained model's answer to the reference's? A tie
 # counts half.
+#
+# It depends on the temperature T at which both models sample. At 0.7, as above, a model's rare
+# mistakes become rarer still. At 1 it samples from π itself, the distribution that the log-probs
+# describe.
 
 # %%
 for method, row in result.summary["methods"].items():
     if row["win_rate"] is not None:  # unknown if you stopped the race
-        print(f"{LABELS[method]:7}win rate against the reference: {row['win_rate']:.0%}")
+        at_1 = f"{row['win_rate_at_1']:.0%} at T = 1"
+        print(f"{LABELS[method]:7}win rate: {row['win_rate']:.0%} at T = 0.7, {at_1}")
 
 # %% [markdown]
 # ## 7. Is it the adapting, or just a heavier chosen side?
@@ -262,22 +274,25 @@ for method, row in result.summary["methods"].items():
 # AdaDPO does two things at once: it gives the chosen side more weight, and it adapts that weight to
 # each pair at each step. If the two methods differ above, either can be the reason.
 #
-# The control is `fixed_ratio`: one constant weight for all pairs. What it achieves is not due to
-# adapting. The next cell prints the weight that AdaDPO used. Its last lines run the control, with
-# the same settings and therefore the same batches.
+# The control is `fixed_ratio`: one constant weight for all pairs and all steps. For a fair
+# comparison it must be the same dose, so its constant is the mean of the weights that AdaDPO used.
+# What it achieves is not due to adapting. The next cell prints the weights. Its last lines run the
+# control, with the same settings and therefore the same batches; `match_ratio` first trains AdaDPO
+# once more, to measure the mean.
 
 # %%
 last = result.events["adadpo"][-1]
 print(f"AdaDPO's weight on the chosen side, mean over the last batch: {last['ada/rho']:.2f}")
 print(f"Share of pairs where it is at its ceiling: {last['ada/ceiling_share']:.0%}")
 
-run_control = False  # True runs a race of the control alone; "ratio" sets its weight
+run_control = False  # True runs a race of the control alone
 if run_control:
-    report(race(**settings, methods=["fixed_ratio"]))
+    report(race(**settings, methods=["fixed_ratio"], match_ratio=True))
 
 # %% [markdown]
 # Compare its chosen answers with the two above. One race with one seed proves little. The project's
-# folder `data/results` has tables of all sets, several seeds and all three methods.
+# folder `data/results` has the same comparison on several sets with several seeds, and with more
+# controls: one weight per batch, a larger dose, and DPO with a likelihood term.
 #
 # ## In short
 #
@@ -292,10 +307,14 @@ if run_control:
 #
 # Change one thing in the `settings` of section 3, make a prediction, and run the cells from there:
 #
-# - a lower `"learning_rate"`, such as `2e-5`;
-# - other pairs as `"data"`: `"tone"` (polite against rude), `"near_duplicate"` (only the first word
-#   differs), `"length_bias"`, `"noisy_labels"`, `"refusal"`;
-# - another `"seed"`, or another setting of `race`, such as `"beta"` or `"ratio"`;
+# - a gentler `"learning_rate"` of `3e-5` with a `"beta"` of `0.1`: DPO gets better for half of the
+#   race and then breaks (the preset `arc`); `2e-4` with `0.1` breaks it at once (`too_hard`);
+# - `"beta"` alone, in both directions: β ties the model to the reference, and `data/results/beta.md`
+#   has what it did with several seeds;
+# - other pairs as `"data"`: `"near_duplicate"` (only the first word differs), `"swap"` (one object
+#   differs; in no setting of ours DPO did well on it), `"length_bias"`, `"noisy_labels"`,
+#   `"refusal"`;
+# - another `"seed"`;
 # - the path of a file with your own pairs as `"data"` (the judge knows only the toy sets, so skip
 #   section 6).
 #

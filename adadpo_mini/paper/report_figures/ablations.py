@@ -7,20 +7,20 @@ from itertools import cycle
 import plotly.graph_objects as go
 
 from adadpo_mini.figures import LABELS
-from adadpo_mini.paper.comparisons import ablation_rows
+from adadpo_mini.paper.ablation_claims import CEILINGS, ablation_rows
+from adadpo_mini.paper.comparisons import measure_of
+from adadpo_mini.paper.intervals import Estimate
 from adadpo_mini.paper.report_figures.layout import finish, label_ends, swatch
 from adadpo_mini.paper.report_figures.quantities import Quantity
-from adadpo_mini.paper.results import Estimate, Row
+from adadpo_mini.paper.results import Row
 
 VARIED: dict[str, tuple[str, Callable[[Row], object]]] = {
-    "ceiling": ("ceiling C", lambda row: row["ceiling"]),
-    "ceiling_at_defaults": ("ceiling C at the defaults", lambda row: row["ceiling"]),
+    **{name: (f"ceiling C, {where}", measure_of("ceiling")) for name, where in CEILINGS.items()},
     "form": ("form of ρ", lambda row: row["method"]),
-    "k": ("k", lambda row: row["k"]),
-    "floor": ("floor", lambda row: row["floor"] or 0.0),
+    "k": ("k", measure_of("k")),
 }
 """What each ablation varies: its name, and how to read it from a row."""
-FORMS = {"adadpo": "stable", "adadpo_policy": "policy space", "adadpo_raw": "raw"}
+FORMS = {"adadpo": "stable (per token)", "adadpo_raw": "raw"}
 SET_COLOURS = ("#7A828C", "#A0692B", "#8A9A2A", "#B04A5A", "#6B5B95", "#B59A3C", "#5E8A94")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 
@@ -38,7 +38,7 @@ def ablation_figure(rows: Sequence[Row], experiment: str, quantity: Quantity) ->
         return None
     axis, _ = VARIED[experiment]
     order = sorted({value for by_value in found.values() for value in by_value})
-    names = {value: _name(value, experiment) for value in order}
+    names = {value: _name(value) for value in order}
     figure, ends, reached = go.Figure(), [], []
     looks = zip(sorted(found), cycle(SET_COLOURS), cycle(SYMBOLS), strict=False)
     for data, colour, symbol in looks:
@@ -68,10 +68,10 @@ def _by_varied(
     return found
 
 
-def _name(value: object, experiment: str) -> str:
+def _name(value: object) -> str:
     if isinstance(value, str):
         return FORMS.get(value, LABELS[value])
-    return f"{value:g}" if value or experiment != "floor" else "none"
+    return f"{value:g}"
 
 
 def _add_line(

@@ -1,13 +1,14 @@
-"""How far chosen and rejected have moved, step by step, at one setting of the grid."""
+"""How far chosen and rejected have moved, at each measured step, at one setting of the grid."""
 
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
 from adadpo_mini.figures import COLOURS, DASHES, LABELS
+from adadpo_mini.paper.intervals import Estimate
 from adadpo_mini.paper.report_figures.heat_maps import GRID_METHODS
 from adadpo_mini.paper.report_figures.layout import INK, finish, label_ends, swatch
-from adadpo_mini.paper.results import Estimate, Row
+from adadpo_mini.paper.results import Row
 
 SHORT = {"adadpo_policy": "policy space"}
 
@@ -75,7 +76,8 @@ def _add_curve(figure: go.Figure, method: str, side: str, curve: Curve) -> None:
         x=list(curve),
         y=[estimate.mean for estimate in curve.values()],
         customdata=[_hover_text(estimate) for estimate in curve.values()],
-        mode="lines",
+        mode="lines+markers",
+        marker={"size": 6},
         line={"color": COLOURS[method], "dash": DASHES[side], "width": 2.2},
         name=f"{method} {side}",
         hovertemplate=f"{LABELS[method]}, {side}, step %{{x}}: %{{customdata}} nats<extra></extra>",

@@ -6,13 +6,14 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from adadpo_mini.figures import COLOURS, LABELS
+from adadpo_mini.paper.claims import SPACES
 from adadpo_mini.paper.comparisons import Measure, paired_differences
+from adadpo_mini.paper.intervals import Estimate
 from adadpo_mini.paper.report_figures.layout import finish
 from adadpo_mini.paper.report_figures.quantities import CEILING_SHARE, Quantity, rate_text
-from adadpo_mini.paper.results import Estimate, Row, closing_rows
+from adadpo_mini.paper.results import Row, closing_rows
 
-GRID_METHODS = ("adadpo", "dpo", "adadpo_policy", "fixed_ratio")
-RIVALS = ("dpo", "fixed_ratio")
+GRID_METHODS = ("dpo", "adadpo", "adadpo_policy")
 PALE = "#f3f2f4"
 WORSE_BETTER = ((0, "#b487c8"), (0.5, PALE), (1, "#52b184"))
 NONE_ALL = ((0, PALE), (1, "#7396b1"))
@@ -25,46 +26,38 @@ Scale = Sequence[tuple[float, str]]
 
 
 def grid_panels(rows: Sequence[Row], quantity: Quantity) -> dict[str, go.Figure]:
-    """Draw a heat map for each method, for AdaDPO minus DPO, and for AdaDPO minus the fixed ratio.
+    """Draw a heat map for each method, and for AdaDPO minus DPO in each space.
 
     Returns:
         The figures by title. Methods without results are left out.
     """
     closing = closing_rows(rows, "grid")
     values = {method: _cells(closing, method, quantity.measure) for method in GRID_METHODS}
-    differences = {rival: _difference_cells(closing, rival, quantity.measure) for rival in RIVALS}
+    differences = {space: _minus_dpo(closing, space, quantity.measure) for space in SPACES}
     reach = quantity.reach or _reach(values.values())
     reach_of_differences = _reach(differences.values())
-    figures = {}
-    for method in GRID_METHODS:
-        if values[method]:
-            figures[LABELS[method]] = heat_map(values[method], quantity, WORSE_BETTER, reach)
-        if differences.get(method):
-            figures[f"AdaDPO − {LABELS[method]}"] = heat_map(
-                differences[method],
-                quantity.difference,
-                ((0, COLOURS[method]), (0.5, PALE), (1, COLOURS["adadpo"])),
-                reach_of_differences,
-            )
+    figures = {
+        LABELS[method]: heat_map(cells, quantity, WORSE_BETTER, reach)
+        for method, cells in values.items()
+        if cells
+    }
+    for method, cells in differences.items():
+        if cells:
+            scale = ((0, COLOURS["dpo"]), (0.5, PALE), (1, COLOURS["adadpo"]))
+            title = f"{LABELS[method]} − {LABELS['dpo']}"
+            figures[title] = heat_map(cells, quantity.difference, scale, reach_of_differences)
     return figures
 
 
 def ceiling_panels(rows: Sequence[Row]) -> dict[str, go.Figure]:
-    """Draw the share of pairs with ρ at its ceiling, a run's mean over measured steps from 1 on."""
-    panels = {}
-    for method in ("adadpo", "adadpo_policy"):
-        by_run: dict[tuple, list[float]] = {}
-        for row in rows:
-            is_mine = (row["experiment"], row["method"]) == ("grid", method)
-            if is_mine and row["step"] > 0 and row["ceiling_share"] is not None:
-                run = tuple(row[name] for name in ("learning_rate", "beta", "data", "seed"))
-                by_run.setdefault(run, []).append(row["ceiling_share"])
-        cells: Cells = {}
-        for (rate, beta, *_), shares in by_run.items():
-            cells.setdefault((rate, beta), []).append(fmean(shares))
-        if cells:
-            panels[LABELS[method]] = heat_map(cells, CEILING_SHARE, NONE_ALL, 0.5)
-    return panels
+    """Draw the share of held-out pairs with ρ at its ceiling, after training."""
+    closing = closing_rows(rows, "grid")
+    cells = {LABELS[name]: _cells(closing, name, CEILING_SHARE.measure) for name in SPACES}
+    return {
+        title: heat_map(found, CEILING_SHARE, NONE_ALL, 0.5)
+        for title, found in cells.items()
+        if found
+    }
 
 
 def heat_map(cells: Cells, quantity: Quantity, scale: Scale, reach: float) -> go.Figure:
@@ -121,9 +114,9 @@ def _cells(closing: Iterable[Row], method: str, measure: Measure) -> Cells:
     return cells
 
 
-def _difference_cells(closing: Sequence[Row], rival: str, measure: Measure) -> Cells:
-    """Return AdaDPO minus the rival, a value for each pair of runs."""
-    sides = ([row for row in closing if row["method"] == method] for method in ("adadpo", rival))
+def _minus_dpo(closing: Sequence[Row], method: str, measure: Measure) -> Cells:
+    """Return a method minus DPO, a value for each pair of runs."""
+    sides = ([row for row in closing if row["method"] == name] for name in (method, "dpo"))
     cells: Cells = {}
     for (_, rate, beta), seeds in paired_differences(*sides, measure).items():
         cells.setdefault((rate, beta), []).extend(seeds.values())

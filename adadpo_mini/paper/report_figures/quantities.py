@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from adadpo_mini.paper.comparisons import Measure
+from adadpo_mini.paper.comparisons import Measure, measure_of
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ class Quantity:
         return replace(self, form=f"+{self.form.lstrip('+')}", middle=0, reach=None)
 
 
-LC = Quantity("LC win rate", "", lambda row: row["lc_win_rate"], ".2f", 0.5, 0.5)
-WIN_RATE = Quantity("win rate", "", lambda row: row["win_rate"], ".2f", 0.5, 0.5)
-SHIFT = Quantity("Δchosen", "nats per completion", lambda row: row["shift_chosen"], "+.1f", 0, None)
+LC = Quantity("LC win rate, T 0.7", "", measure_of("lc_win_rate"), ".2f", 0.5, 0.5)
+LC_AT_1 = Quantity("LC win rate, T 1", "", measure_of("lc_win_rate_at_1"), ".2f", 0.5, 0.5)
+WIN_RATE = Quantity("win rate, T 0.7", "", measure_of("win_rate"), ".2f", 0.5, 0.5)
+WIN_RATE_AT_1 = Quantity("win rate, T 1", "", measure_of("win_rate_at_1"), ".2f", 0.5, 0.5)
+SHIFT = Quantity("Δchosen", "nats per completion", measure_of("shift_chosen"), "+.1f", 0, None)
 CEILING_SHARE = Quantity(
-    "share of pairs at the ceiling", "", lambda row: row["ceiling_share"], ".2f", 0.5, 0.5
+    "share of pairs at the ceiling", "", measure_of("ceiling_share"), ".2f", 0.5, 0.5
 )
 
 

@@ -27,8 +27,7 @@ function themed(layout) {
 
 async function draw() {
   for (const { place, byChoice } of figures) {
-    const depends = Object.keys(byChoice).length > 1;  // on the choice
-    const figure = byChoice[depends ? choice.value : ""] ?? { data: [], layout: {} };
+    const figure = byChoice[choice?.value] ?? byChoice[""] ?? { data: [], layout: {} };
     await Plotly.react(place, figure.data, themed(figure.layout), config);
   }
   document.body.dataset.drawn = figures.length;
