@@ -8,15 +8,17 @@ from types import ModuleType
 
 MOVED = {
     "cache": "system.cache",
-    "claims": "paper.claims paper.ablation_claims paper.verdict",
+    "claims": "paper.claims paper.control_claims paper.ablation_claims paper.claim_tables "
+    "paper.findings paper.verdict",
     "commands": "cli.commands cli.makers",
-    "comparisons": "paper.comparisons paper.selection paper.verdict paper.intervals",
+    "comparisons": "paper.comparisons paper.ablation_claims paper.selection paper.verdict "
+    "paper.intervals",
     "console": "cli.console cli.progress",
     "contest": "lockstep prepare",
     "conversations": "pairs.conversations",
     "evidence": "doctor.series",
-    "experiments": "paper.experiments",
-    "family": "methods.reference_based",
+    "experiments": "paper.experiments paper.plans",
+    "family": "methods.reference_based methods.controls",
     "files": "system.files",
     "generate": "models.generate",
     "hub": "pairs.hub",
@@ -51,7 +53,7 @@ MOVED = {
     "signals": "system.signals",
     "state": "models.state",
     "sweep": "paper.sweep paper.planned paper.workers",
-    "tables": "paper.tables",
+    "tables": "paper.tables paper.set_tables",
     "templates": "tokens.templates",
     "threads": "system.threads",
     "trl_engine": "trl.engine",

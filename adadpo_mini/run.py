@@ -9,7 +9,7 @@ from adadpo_mini.config import ENGINES, OWN, TRL, RaceConfig
 from adadpo_mini.errors import InputError, WriteError, did_you_mean
 from adadpo_mini.event import Event, Note, OnEvent, say_nothing
 from adadpo_mini.lockstep import Race, with_matched_ratio
-from adadpo_mini.measure.answers import TEMPERATURES, probe_prompts, win_rates
+from adadpo_mini.measure.answers import all_win_rates, probe_prompts
 from adadpo_mini.models.memory import REMEDY, is_out_of_memory
 from adadpo_mini.store.folder import RunFolder
 from adadpo_mini.store.keeper import Keeper, model_bytes, plan_snapshots, snapshot_steps
@@ -80,8 +80,7 @@ def race(
     new_race.check(config)
     check_output(config, out)
     ready = new_race(config, data=None if by_name else data)
-    if config.match_ratio:
-        ready = with_matched_ratio(ready, note)
+    ready = with_matched_ratio(ready, note) if config.match_ratio else ready
     more = {} if engine == OWN else {"engine": engine}
     return conduct(ready, out=out, on_event=on_event, note=note, keep_pairs=not by_name, **more)
 
@@ -199,8 +198,7 @@ def train_and_save(
 def _judge(race: Race) -> dict[float, dict[str, float] | None]:
     """Return, by temperature, the methods' win rates over the reference on the probe's prompts."""
     prompts = probe_prompts(race.held_out, race.config.eval_pairs)
-    asked = (race.models, race.reference, race.tokenizer, prompts, race.config.seed)
-    return {temperature: win_rates(*asked, temperature) for temperature in TEMPERATURES}
+    return all_win_rates(race.models, race.reference, race.tokenizer, prompts, race.config.seed)
 
 
 def _train(
@@ -256,8 +254,7 @@ def resume(
             raise InputError(f"{folder.path}: {summary.get('problem')} It would diverge again.")
         race = _same_race(folder)
         _check_same(race, folder, note)
-        state = writer.load_state()
-        if state:
+        if state := writer.load_state():
             race.restore(state)
         events = writer.keep_steps(race.step)
         writer.reopen()

@@ -85,13 +85,13 @@ def race_of(method, folder, split, settings):
 def test_the_two_methods_part_ways(tiny):
     pairs = list(load_pairs("length_bias")[:40])
     model, tokenizer = load_model(tiny)
-    more = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3}
+    more = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "beta": 0.1}
     runs = [
         one_file.train(copy.deepcopy(model), tokenizer, pairs, method=method, **more)
         for method in ("dpo", "adadpo")
     ]
     assert runs[0][0] == runs[1][0], "at the start ρ = 1, and AdaDPO is DPO"
-    assert abs(runs[0][-1]["shift/chosen"] - runs[1][-1]["shift/chosen"]) > 0.1
+    assert abs(runs[0][-1]["shift/chosen"] - runs[1][-1]["shift/chosen"]) > 0.03
 
 
 def test_its_batches_are_those_of_the_package(toy):

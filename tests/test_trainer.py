@@ -46,13 +46,17 @@ def new_trainer(reference, method="adadpo", moved=0.0, learning_rate=1e-3, **kno
 
 def test_the_first_event_says_that_nothing_has_been_learned(reference, tokenized):
     for method, rho in (("dpo", 1.0), ("adadpo", 1.0), ("fixed_ratio", 2.0)):
-        event = new_trainer(reference, method).step(ScoredPairs(reference, tokenized).batch([0, 1]))
+        batch = ScoredPairs(reference, tokenized).batch([0, 1])
+        event = new_trainer(reference, method).step(batch)
         assert set(event) == TRAIN_KEYS
         assert (event["step"], event["num_tokens"], event["learning_rate"]) == (0, 0, 1e-3)
         assert event["loss"] == pytest.approx(math.log(2))
         assert event["shift/chosen"] == event["shift/rejected"] == event["rewards/margins"] == 0.0
         assert event["rewards/accuracies"] == event["ada/ceiling_share"] == 0.0
-        assert event["ada/rho"] == event["balance/ratio"] == rho
+        n_w, n_l = batch.rows.lengths.double().log().chunk(2)
+        longer = (n_w - n_l).mean().exp().item()  # |y_w|/|y_l|, geometric mean
+        assert event["ada/rho"] == rho
+        assert event["balance/ratio"] == pytest.approx(rho * longer, rel=1e-5)
 
 
 def test_step_zero_of_dpo_and_adadpo_is_bit_identical(reference, tokenized):
@@ -157,17 +161,19 @@ def test_the_balance_ratio_of_completions_of_one_length_is_the_quotient_of_the_f
 
 
 @pytest.mark.parametrize("method", ["dpo", "adadpo"])
-def test_the_balance_ratio_of_a_long_and_a_short_completion_leaves_their_lengths_out(
+def test_the_balance_ratio_of_a_long_and_a_short_completion_has_their_lengths_in_it(
     reference, tokenized, method
 ):
-    """Each force is |y| times what it is on one token; the ratio is of the forces per token."""
+    """Each force is |y| times what it is on one token, so AdaDPO is even only at equal lengths."""
     trainer = new_trainer(reference, method, moved=0.01)
     batch = ScoredPairs(reference, tokenized).batch([3])
     n_w, n_l = batch.rows.lengths
     assert n_w > 2 * n_l
     force_w, force_l = forces(trainer, batch)
     ratio = trainer.step(batch, update=False)["balance/ratio"]
-    assert ratio == pytest.approx((force_w / n_w.item()) / (force_l / n_l.item()), rel=1e-4)
+    assert ratio == pytest.approx(force_w / force_l, rel=1e-4)
+    if method == "adadpo":
+        assert ratio == pytest.approx((n_w / n_l).item(), rel=1e-4) and ratio > 2
 
 
 def test_the_ceiling_share_is_the_share_of_pairs_at_the_ceiling(reference, tokenized):

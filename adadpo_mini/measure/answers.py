@@ -57,3 +57,15 @@ def win_rates(
         name: win_rate(prompts, probe_answers(model, tokenizer, prompts, seed, temperature), rivals)
         for name, model in models.items()
     }
+
+
+def all_win_rates(
+    models: Mapping[str, Model],
+    reference: Model,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    seed: int,
+) -> dict[float, dict[str, float] | None]:
+    """Return `win_rates` by temperature, at all `TEMPERATURES`."""
+    asked = (models, reference, tokenizer, prompts, seed)
+    return {temperature: win_rates(*asked, temperature) for temperature in TEMPERATURES}

@@ -140,8 +140,6 @@ def _check_config(folder: Path, config: dict) -> None:
     labels = config.get("num_labels", 2)
     if not isinstance(labels, int) or labels > LABELS:  # transformers makes a name for each
         raise InputError(f"{folder}: num_labels in config.json is {shown(labels)}; fix it.")
-    if "model_type" not in config and (inner := _model_inside(folder.iterdir())):
-        raise InputError(f"{folder} is not a model, but contains some: use {inner}.")
     if config.get("is_encoder_decoder") is True:
         raise InputError(
             f"{folder} is an encoder-decoder model ({config.get('model_type')}); use a causal "

@@ -153,6 +153,7 @@ def _contains(whole: Prompt, part: Prompt) -> bool:
 
 
 def words(text: str) -> str:
+    """Return the text with every run of white space as one space."""
     return " ".join(text.split())
 
 

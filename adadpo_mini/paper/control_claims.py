@@ -6,6 +6,7 @@ grid, on other seeds than the grid's, and at a setting that is too hard for DPO.
 
 from collections.abc import Sequence
 from functools import partial
+from statistics import fmean
 
 from adadpo_mini.paper.claims import LC, POLICY, RATIO, Claim
 from adadpo_mini.paper.comparisons import (
@@ -70,7 +71,10 @@ def against(
     mine = control_rows(rows, data, where, ours.format(end=end), method)
     theirs = control_rows(rows, data, where, of.format(end=end), rival)
     differences = paired_differences(mine, theirs, measure)
-    return Units.of([value for seeds in differences.values() for value in seeds.values()])
+    values = [value for seeds in differences.values() for value in seeds.values()]
+    own = [row["mean_rho"] for row in mine if row["mean_rho"] is not None]
+    is_scaled = ours != "controls" and own
+    return Units.of(values, note=f"its mean ρ {fmean(own):.2f}" if is_scaled else "")
 
 
 def against_best_step(
@@ -107,7 +111,7 @@ def _claims(where: str) -> tuple[Claim, ...]:
         for name, options in rivals.items()
     }
     claims["Beats DPO at DPO's best step"] = partial(against_best_step, where=where)
-    claims["Scaled to a mean ρ of about 2, beats the constant 2"] = partial(
+    claims["Scaled by k = 2/ρ, beats the constant 2"] = partial(
         against, where=where, rival="fixed_ratio", ours="scaled{end}"
     )
     return tuple(Claim(title, "LC win rate", units, LC) for title, units in claims.items())

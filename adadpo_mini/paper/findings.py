@@ -15,6 +15,8 @@ WORDS = {
     NOT_RUN: "without such a setting on {}",
 }
 """How a verdict on AdaDPO against a rival is said, in this order."""
+ALL = {UNDECIDED: "any set", NOT_RUN: "any set"}
+"""What follows "on" if all sets have this verdict; by default "every set"."""
 COLD, WARM = "T 0.7", "T 1"
 AGAINST_DPO = {
     "At equal settings, against DPO": CLAIMS[0],
@@ -28,17 +30,20 @@ def findings(rows: Sequence[Row]) -> str:
     """Return the findings as a Markdown list; AdaDPO is the subject of each."""
     lines = [f"- {title}: {both_spaces(claim, rows)}" for title, claim in AGAINST_DPO.items()]
     for where, claims in CONTROLS.items():
-        lines += ["", f"{where[0].upper()}{where[1:]}, AdaDPO", ""]
+        lines += ["", f"{where[0].upper()}{where[1:]}:", ""]
         lines += [_line(claim, rows) for claim in claims]
     return "\n".join(lines)
 
 
 def _line(claim: Claim, rows: Sequence[Row]) -> str:
-    return f"- {claim.title[0].lower()}{claim.title[1:]}? {both_spaces(claim, rows)}"
+    title = claim.title.replace("Beats", "Against").replace("beats", "against")
+    return f"- {title}: {both_spaces(claim, rows)}"
 
 
 def both_spaces(claim: Claim, rows: Sequence[Row]) -> str:
     """Return where AdaDPO is better in ratio space, and in policy space if that differs."""
+    if POLICY not in claim.spaces:
+        return f"{both_temperatures(claim, rows)}."
     ratio, policy = (both_temperatures(claim, rows, method) for method in (RATIO, POLICY))
     return f"{ratio}. Policy space: {'the same' if ratio == policy else policy}."
 
@@ -52,12 +57,15 @@ def both_temperatures(claim: Claim, rows: Sequence[Row], method: str = RATIO) ->
 def standing(claim: Claim, rows: Sequence[Row], method: str = RATIO, measure: str = COLD) -> str:
     """Return on which sets AdaDPO is better, worse and so on, in words."""
     found: dict[str, list[str]] = {}
-    for name in data_sets(rows):
+    every = data_sets(rows)
+    for name in every:
         verdict = claim.verdicts(rows, name, method)[measure].verdict
         found.setdefault(verdict, []).append(name)
-    return ", ".join(
-        words.format(_names(found[verdict])) for verdict, words in WORDS.items() if verdict in found
-    )
+    where = {
+        verdict: ALL.get(verdict, "every set") if names == every else _names(names)
+        for verdict, names in found.items()
+    }
+    return ", ".join(words.format(where[v]) for v, words in WORDS.items() if v in where)
 
 
 def _names(names: Iterable[str]) -> str:

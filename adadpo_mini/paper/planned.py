@@ -42,7 +42,7 @@ class PlannedRace:
     """A race of an experiment; the experiment's name keeps its rows apart in the file.
 
     The race evaluates on `eval_pairs` held-out pairs, and judges answers to as many prompts, at the
-    end and every `measure_every` steps.
+    end and every `measure_every` steps; never if that is 0.
 
     Raises:
         InputError: the data is not a toy set, so there is no judge for the answers.

@@ -110,4 +110,5 @@ def test_the_finding_names_every_set_of_the_sweep_under_each_question():
     text = finding(RESULTS / "paper.csv")
     for question in (*QUESTIONS, *AT_ITS_BEST):
         answer = text.split(f"{question}: ")[1].split(";")[0].split(" ([")[0]
-        assert sorted(re.findall(r"`(\w+)`", answer)) == sorted(PAPER.data), question
+        named = sorted(re.findall(r"`(\w+)`", answer))
+        assert named == sorted(PAPER.data) or answer.endswith((" every set", " any set")), question

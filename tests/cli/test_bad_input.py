@@ -641,15 +641,16 @@ FITS = {
     "floor": (None, 1.5), "length_normalize": (True,), "checkpointing": (True,),
     "per_token": (True,), "snapshot_gb": (-0.0, 1.5), "gamma": (-0.0, 1.5), "alpha": (-0.0, 1.5),
     "nll_weight": (-0.0, 1.5), "penalty": (-0.0, 1.5), "beta": (1.5,), "learning_rate": (1.5,),
-    "ceiling": (1.5,), "k": (1.5,), "ratio": (1.5,),
+    "ceiling": (1.5,), "k": (1.5,), "ratio": (1.5,), "simpo_beta": (1.5,), "match_ratio": (True,),
 }  # fmt: skip
+NEEDS = {"match_ratio": {"methods": ("fixed_ratio",)}}
 
 
 @pytest.mark.parametrize("name", RaceConfig.__dataclass_fields__)
 def test_a_setting_of_a_wrong_type_is_refused_by_its_name(name):
     for value in VALUES:
         if any(value is fits for fits in FITS.get(name, ())):
-            RaceConfig(**{name: value})
+            RaceConfig(**{name: value, **NEEDS.get(name, {})})
             continue
         words = rf"^({name} must be |there is no method 'x')"
         with pytest.raises(InputError, match=words) as caught:

@@ -200,6 +200,7 @@ def results(rows: str) -> str:
 
     names = ("experiment", "data", "method", "seed", "shift_chosen", "shift_rejected", "win_rate")
     same = {"steps": 120, "batch_size": 16, "beta": 0.1, "learning_rate": 2e-4, "step": 120}
+    same |= {"prompts": 100, "win_rate_at_1": 0.25, "perfect_win_rate": 0.9, "mean_rho": 1.5}
     lines = [",".join(COLUMNS)]
     for row in rows.split():
         values = {**same, **dict(zip(names, row.split(","), strict=True))}
@@ -207,7 +208,8 @@ def results(rows: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-SETS_ROWS = "sets,swap,dpo,0,-1.0,-5.0,0.25 sets,swap,dpo,1,-3.0,-7.0,0.75"
+RUNS = ("sets,swap,dpo", "sets,swap,adadpo", "sets,swap,rpo", "matched,swap,fixed_ratio")
+SETS_ROWS = " ".join(f"{run},0,-1.0,-5.0,0.25 {run},1,-3.0,-7.0,0.75" for run in RUNS)
 
 
 def test_table_prints_a_sweeps_results_or_writes_them_into_a_document(tmp_path, capsys):
@@ -216,7 +218,7 @@ def test_table_prints_a_sweeps_results_or_writes_them_into_a_document(tmp_path, 
     assert main(["table", "sets", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "−2.0 ± 12.7 / −6.0 ± 12.7" in printed  # t(0.975, 1) = 12.706, s/√n = 1
-    assert "0.50 ± 3.18" in printed and "2 seeds" in printed
+    assert "0.50 ± 3.18; T 1: 0.25 ± 0.00" in printed and "2 seeds" in printed
     document.write_text("<!-- sets:begin -->\n<!-- sets:end -->\n")
     assert main(["table", "sets", str(file), "--into", str(document)]) == 0
     assert printed.strip() in document.read_text()

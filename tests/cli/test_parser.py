@@ -44,6 +44,7 @@ VALUES = {
     "space": ("policy", "policy"), "length_normalize": (None, False), "k": ("1.5", 1.5),
     "floor": ("0.5", 0.5), "ratio": ("4", 4.0), "gamma": ("0.7", 0.7), "alpha": ("0.03", 0.03),
     "nll_weight": ("0.4", 0.4), "penalty": ("9", 9.0), "per_token": (None, True),
+    "simpo_beta": ("3", 3.0), "match_ratio": (None, True),
 }  # fmt: skip
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in VALUES}
 FLAGS |= {"learning_rate": "--lr", "length_normalize": "--raw"}
@@ -56,7 +57,10 @@ def test_every_setting_has_a_flag_that_reaches_the_race(tmp_path):
     assert main(["race", *flags, "--out", str(out)]) == 0
     config = json.loads((out / "config.json").read_text())
     wanted = {name: value for name, (_, value) in VALUES.items()}
-    assert {one.name: config[one.name] for one in fields(RaceConfig)} == wanted
+    # match_ratio replaces the ratio by AdaDPO's, which the floor, k and the ceiling decide.
+    assert 0.5 <= config["ratio"] <= 3 and config["ratio"] != wanted["ratio"]
+    found = {one.name: config[one.name] for one in fields(RaceConfig)}
+    assert {**found, "ratio": wanted["ratio"]} == wanted
     assert all(wanted[one.name] != one.default for one in fields(RaceConfig) if one.name != "model")
 
 

@@ -102,7 +102,7 @@ def test_a_longer_mate_or_none_at_all_changes_a_row_by_rounding_only(way, pairs)
         assert ((found - plain).abs() / lengths).max() < OTHER_SHAPE
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].couples_pairs])
 def test_a_pairs_loss_is_its_own_wherever_in_the_batch_it_stands(name, way, pairs):
     model, logps = way
     trainer = Trainer(moved(model), name, learning_rate=1e-3, knobs=KNOBS, logps=logps)

@@ -13,10 +13,13 @@ from adadpo_mini.models.policies import new_policy
 from adadpo_mini.models.reference import RefScores, ScoredPairs
 from adadpo_mini.models.shared_prompt import shared_logps
 from adadpo_mini.trainer import Trainer
-from tests.invariants.shared import ALPHA, BETA, GAMMA, KNOBS, SHORT, take
+from tests.invariants.shared import ALPHA, BETA, GAMMA, KNOBS, SHORT, SIMPO_BETA, take
 
 LN_2 = torch.tensor(math.log(2)).item()  # in fp32
-AT_LN_2 = ("dpo", "adadpo", "adadpo_policy", "adadpo_raw", "fixed_ratio", "weighted_dpo", "dpop")
+AT_LN_2 = (
+    "dpo", "adadpo", "adadpo_policy", "adadpo_raw", "fixed_ratio", "adadpo_batch",
+    "dpo_matched_norm", "weighted_dpo", "dpop",
+)  # fmt: skip
 IN_POLICY_SPACE = ("adadpo_policy", "ada_simpo", "ada_cpo", "ada_orpo")  # where ρ is not 1
 NOTHING_LEARNED = {
     "shift/chosen": 0.0, "shift/rejected": 0.0, "rewards/chosen": 0.0, "rewards/rejected": 0.0,
@@ -35,8 +38,9 @@ def starts(batch):
     values = {
         "ipo": torch.full_like(a_w, (1 / (2 * BETA)) ** 2),
         "rdpo": F.softplus(-ALPHA * (n_w - n_l)),
-        "simpo": F.softplus(GAMMA - BETA * (a_w - a_l)),
-        "ada_simpo": F.softplus(GAMMA - BETA * (r * a_w - a_l)),
+        "simpo": F.softplus(GAMMA - SIMPO_BETA * (a_w - a_l)),
+        "ada_simpo": F.softplus(GAMMA - SIMPO_BETA * (r * a_w - a_l)),
+        "rpo": math.log(2) - a_w,
         "cpo": F.softplus(-BETA * (log_w - log_l)) - a_w,
         "ada_cpo": F.softplus(-BETA * (r * log_w - log_l)) - a_w,
         "orpo": BETA * F.softplus(odds_l - odds_w) - a_w,

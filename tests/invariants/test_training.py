@@ -31,7 +31,7 @@ def run(contest, listen=lambda contest, method: None):
 
 def training_rows(events):
     """The measurements on training batches, without the times."""
-    apart = ("eval_", "mass/", "displacement/", "time", "own_time")
+    apart = ("eval_", "mass/", "displacement/", "update/", "time", "own_time")
     return {
         method: [{k: v for k, v in e.items() if not k.startswith(apart)} for e in log]
         for method, log in events.items()

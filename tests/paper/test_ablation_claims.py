@@ -50,9 +50,7 @@ def test_the_ceiling_is_judged_at_each_of_its_two_settings_by_the_runs_there_alo
 
 
 def test_where_nothing_differs_all_is_undecided(same):
-    found = [
-        verdict(same, number, data=data).verdict for number in range(5) for data in SETS
-    ]
+    found = [verdict(same, number, data=data).verdict for number in range(5) for data in SETS]
     assert sum(each != UNDECIDED for each in found) <= 2
 
 

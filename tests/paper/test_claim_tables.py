@@ -17,7 +17,17 @@ from adadpo_mini.paper.claims import CLAIMS, POLICY, RATIO
 from adadpo_mini.paper.control_claims import CONTROLS
 from adadpo_mini.paper.findings import both_temperatures, findings
 from adadpo_mini.paper.intervals import Estimate
-from tests.paper.made_up import BEST, BETTER, CONTROL_SEEDS, HARD, SETS, changed, closing, run, write
+from tests.paper.made_up import (
+    BEST,
+    BETTER,
+    CONTROL_SEEDS,
+    HARD,
+    SETS,
+    changed,
+    closing,
+    run,
+    write,
+)
 
 EQUAL = CLAIMS[0]
 
@@ -60,8 +70,8 @@ def test_each_part_has_a_row_for_each_claim_and_space_and_a_cell_for_each_set(te
 def test_the_size_of_the_runs_is_said_with_what_a_perfect_model_could_win(text, rows):
     size = part(text, "Over the grid")[0][0]
     assert size.startswith(
-        "576 runs: learning rates 1e-05, 3e-05, 0.0001, 0.0003 × β 0.03, 0.1, 0.3, 1, 4 seeds. Each "
-        "is 40 steps of 8 pairs (320 pairs), judged on 100 held-out prompts."
+        "576 runs: learning rates 1e-05, 3e-05, 0.0001, 0.0003 × β 0.03, 0.1, 0.3, 1, 4 seeds. "
+        "Each is 40 steps of 8 pairs (320 pairs), judged on 100 held-out prompts."
     )
     assert "at T 0.7: `near_duplicate` 0.90, `swap` 0.90, `tone` 0.90" in size
     better = changed(rows, lambda row: {"perfect_win_rate": 0.75}, data="swap")
@@ -93,7 +103,10 @@ def test_a_best_setting_on_the_edge_of_the_grid_is_said(rows):
 
 
 def test_the_controls_have_their_setting_their_seeds_and_a_row_of_results_each(text, rows):
-    for where, setting in (("at DPO's best setting", BEST), ("at a setting that is too hard", HARD)):
+    for where, setting in (
+        ("at DPO's best setting", BEST),
+        ("at a setting that is too hard", HARD),
+    ):
         sentences, (results, _) = part(text, f"The controls, {where}")
         rate, beta = setting
         assert f"`swap` {rate:g}, β {beta:g}; `tone`" in sentences[0]
@@ -123,7 +136,9 @@ def test_unfinished_results_make_the_parts_that_they_can(rows):
         assert part(text, f"The controls, {where}") == (["No runs yet."], [])
     assert "**not run**" in part(text, "The ablations")[1][0][2][-1]
     no_tone = [row for row in rows if row["experiment"] == "grid" or row["data"] != "tone"]
-    sentences, (results, _) = part(claims_tables(no_tone, "x"), "The controls, at DPO's best setting")
+    sentences, (results, _) = part(
+        claims_tables(no_tone, "x"), "The controls, at DPO's best setting"
+    )
     assert "`tone`" not in sentences[0] and results[0] == ["", "`near_duplicate`", "`swap`"]
     one = [row for row in grid if row["method"] == "dpo" and row["seed"] == 0]
     assert "**not run**" in claims_tables(one, "x")
@@ -131,7 +146,7 @@ def test_unfinished_results_make_the_parts_that_they_can(rows):
 
 def test_the_findings_say_where_adadpo_is_better_worse_or_neither(rows):
     said = findings(rows)
-    every = "`near_duplicate`, `swap` and `tone`"
+    every = "every set"
     assert f"- At equal settings, against DPO: better on {every}. Policy space: the same." in said
     worse = changed(
         rows,
@@ -140,8 +155,7 @@ def test_the_findings_say_where_adadpo_is_better_worse_or_neither(rows):
         data="swap",
     )
     assert both_temperatures(EQUAL, worse) == (
-        "better on `near_duplicate` and `tone`, worse on `swap` (T 1: better on "
-        f"{every})"
+        f"better on `near_duplicate` and `tone`, worse on `swap` (T 1: better on {every})"
     )
     line = next(line for line in findings(worse).splitlines() if "equal settings" in line)
     assert line.endswith(f"Policy space: better on {every}.")
@@ -151,12 +165,11 @@ def test_the_findings_say_where_adadpo_is_better_worse_or_neither(rows):
 
 def test_the_findings_have_a_line_for_each_rival_in_each_kind_of_setting(rows):
     lines = findings(rows).splitlines()
-    assert sum(line.startswith("- beats") for line in lines) == 2 * 7
-    assert sum(line.startswith("- scaled") for line in lines) == 2
-    assert "At DPO's best setting, AdaDPO" in lines
-    assert "At a setting that is too hard, AdaDPO" in lines
+    assert sum(line.startswith("- Against ") for line in lines) == 2 * 7
+    assert sum(line.startswith("- Scaled") for line in lines) == 2
+    assert "At DPO's best setting:" in lines and "At a setting that is too hard:" in lines
     rpo = next(line for line in lines if "RPO" in line)
-    assert rpo.startswith("- beats DPO + NLL (RPO)? worse on ")
+    assert rpo.startswith("- Against DPO + NLL (RPO): worse on ")
 
 
 def test_the_command_prints_the_tables(rows, tmp_path, capsys):
@@ -177,5 +190,7 @@ def test_made_up_runs_are_told_apart_by_what_they_put_in():
     import random
 
     *_, last = run("grid", "tone", "dpo", 0, BEST, 0.7, random.Random(0))
-    values = [last[name] for name in ("win_rate", "lc_win_rate", "win_rate_at_1", "lc_win_rate_at_1")]
+    values = [
+        last[name] for name in ("win_rate", "lc_win_rate", "win_rate_at_1", "lc_win_rate_at_1")
+    ]
     assert len(set(values)) == 4 and BETTER

@@ -267,7 +267,9 @@ def test_where_most_settings_tie_there_is_no_difference(tied):
     for number in (EQUAL, MOST_SETTINGS):
         found = verdict(rows, number)
         assert found.verdict == (HOLDS if tied == 8 else NO_DIFFERENCE)
-        assert found.effect == pytest.approx((0.1 if number == EQUAL else 1) * (16 - tied) / 16, 0.05)
+        assert found.effect == pytest.approx(
+            (0.1 if number == EQUAL else 1) * (16 - tied) / 16, 0.05
+        )
         assert verdict(rows, number, "T 1").verdict == HOLDS
 
 
@@ -310,4 +312,4 @@ def test_the_data_sets_are_in_the_order_of_the_file(better):
 
 
 def test_worse_is_the_mirror_of_better():
-    assert WORSE == {name: -effect for name, effect in BETTER.items()}
+    assert {name: -effect for name, effect in BETTER.items()} == WORSE

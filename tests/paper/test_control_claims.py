@@ -12,12 +12,14 @@ from tests.paper.made_up import (
     BEST,
     BETTER,
     CONTROL_SEEDS,
-    HARD as HARD_SETTING,
     SETS,
     changed,
     closing,
     made_up_results,
 )  # fmt: skip
+from tests.paper.made_up import (
+    HARD as HARD_SETTING,
+)
 
 (
     DPO, RPO, NORM, CONSTANT, BATCH, TWO, BEST_STEP, SCALED,
@@ -72,6 +74,14 @@ def test_the_scaled_adadpo_is_compared_with_the_constant_two(where, method, dist
     found = verdict(distinct, SCALED, where=where, method=method)
     assert found.effect == pytest.approx(SCALED_EFFECT[method] - 0.16, abs=0.01)
     assert found.verdict == {RATIO: FAILS, POLICY: HOLDS}[method]
+
+
+def test_the_scaled_adadpo_says_the_mean_weight_that_it_came_to(distinct):
+    """Where its ceiling of 2 held ρ down, the scaled one is a larger dose than 2."""
+    rows = changed(distinct, lambda row: {"mean_rho": 5.5}, experiment="scaled")
+    assert verdict(rows, SCALED).note == "its mean ρ 5.50"
+    assert verdict(rows, SCALED, method=POLICY).note != "its mean ρ 5.50"
+    assert verdict(rows, CONSTANT).note == ""
 
 
 def test_the_titles_name_the_rivals_in_this_order():

@@ -13,12 +13,23 @@ import adadpo_mini.paper
 from adadpo_mini import InputError
 from adadpo_mini.cli.entry import main
 from adadpo_mini.errors import WriteError
-from adadpo_mini.paper.claims import CLAIMS, FOOTNOTE, headline, verdicts
+from adadpo_mini.paper.ablation_claims import ABLATIONS
+from adadpo_mini.paper.claim_tables import (
+    FOOTNOTE,
+    best_settings_text,
+    claim_title,
+    settings_text,
+    size_text,
+)
+from adadpo_mini.paper.claims import CLAIMS
+from adadpo_mini.paper.control_claims import CONTROLS
+from adadpo_mini.paper.findings import AGAINST_DPO, both_spaces
 from adadpo_mini.paper.render import render
-from adadpo_mini.paper.report import Size, report_html, write_report
+from adadpo_mini.paper.report import report_html, write_report
 from tests.paper.made_up import SETS, write
 
 TEMPLATES = Path(adadpo_mini.paper.__file__).parent / "templates"
+MAPS = 5 * 5 + 2  # three methods and two differences in five rows; the ceiling share
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +45,8 @@ class Document(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.texts = [], {"script": [], "td": [], "figcaption": [], "p": [], "h3": []}
+        names = ("script", "td", "figcaption", "p", "li", "h2", "h3")
+        self.tags, self.texts = [], {name: [] for name in names}
         self._in = None
         self.feed(text)
 
@@ -92,69 +104,120 @@ def test_every_figure_has_a_place_a_caption_and_data(document):
     assert [attrs["aria-label"] for attrs in places] == captions
     assert len(document.plots) == len(captions) and all(captions)
     kinds = [list(by_set.values())[0]["data"][0]["type"] for by_set in document.plots]
-    maps = 3 * 6 + 2  # LC, win rate, Δchosen: four methods and two differences; the ceiling share
-    assert kinds[:maps] == ["heatmap"] * maps
-    curves_and_ablations = kinds[maps:]
-    assert set(curves_and_ablations) == {"scatter"} and len(curves_and_ablations) >= 3 + 4 * 2
-    for caption, by_set in zip(captions, document.plots[:maps], strict=False):
-        assert list(by_set) == ["", *SETS], caption
+    assert kinds[:MAPS] == ["heatmap"] * MAPS
+    others = len(SETS) + 2 * len(SETS) + 4 * 3  # curves; controls; ablations
+    assert kinds[MAPS:] == ["scatter"] * others
+    for caption, by_set in zip(captions, document.plots[:MAPS], strict=False):
+        assert list(by_set) == list(SETS), caption
 
 
 def test_each_row_of_heat_maps_shows_the_quantity_of_its_heading(document, rows):
-    """The first map of each row, AdaDPO at the first setting, against the results."""
-    columns = ("lc_win_rate", "win_rate", "shift_chosen", "ceiling_share")
+    """The second map of each row, AdaDPO at the first setting, against the results."""
+    columns = (
+        "lc_win_rate", "lc_win_rate_at_1", "win_rate", "win_rate_at_1", "shift_chosen",
+        "ceiling_share",
+    )  # fmt: skip
+    headings = ("LC win rate at T 0.7", "LC win rate at T 1", "Win rate at T 0.7",
+                "Win rate at T 1", "Δchosen", "Share")  # fmt: skip
     assert len(document.texts["h3"]) == len(columns)
-    for i, (name, column) in enumerate(zip(("LC", "Win", "Δ", "Share"), columns, strict=True)):
+    for i, (name, column) in enumerate(zip(headings, columns, strict=True)):
         assert document.texts["h3"][i].startswith(name)
-        figure = document.plots[6 * i]["tone"]["data"][0]
+        place = 5 * i + (1 if column != "ceiling_share" else 0)
+        assert document.texts["figcaption"][place] == "AdaDPO"
+        figure = document.plots[place]["tone"]["data"][0]
         found = [
             row[column]
             for row in rows
             if (row["experiment"], row["data"], row["method"]) == ("grid", "tone", "adadpo")
-            and (row["learning_rate"], row["beta"]) == (5e-5, 0.05)
-            and (row["step"] > 0 if column == "ceiling_share" else row["step"] == row["steps"])
+            and (row["learning_rate"], row["beta"], row["step"]) == (1e-5, 0.03, 40)
         ]
+        assert len(found) == 4
         assert figure["z"][0][0] == pytest.approx(sum(found) / len(found))
 
 
 def test_curves_are_at_the_best_settings_and_ablations_say_what_they_vary(document):
-    captions = document.texts["figcaption"][20:]
-    assert captions[0] == "near_duplicate, best for DPO and AdaDPO: learning rate 2e−4, β 0.1"
-    ablations = captions[-10:]
-    assert ablations[:2] == ["ceiling C: LC win rate", "ceiling C: Δchosen"]
-    assert ablations[-2:] == ["floor: LC win rate", "floor: Δchosen"]
+    captions = document.texts["figcaption"][MAPS:]
+    assert captions[0] == "near_duplicate, best for DPO and AdaDPO: learning rate 1e−4, β 0.3"
+    assert captions[3:9] == [*SETS, *SETS], "the controls at both kinds of settings"
+    kinds = ("LC win rate, T 0.7", "LC win rate, T 1", "Δchosen")
+    assert captions[9:12] == [f"ceiling C, at AdaDPO's best setting: {kind}" for kind in kinds]
+    assert captions[-3:] == [f"k: {kind}" for kind in kinds]
 
 
 def test_every_axis_is_named_and_nats_are_given_as_the_unit(document):
     for by_set in document.plots:
         for figure in by_set.values():
             layout = figure["layout"]
-            titles = [layout[axis]["title"]["text"] for axis in ("xaxis", "yaxis")]
+            titles = [layout[axis].get("title", {}).get("text") for axis in ("xaxis", "yaxis")]
+            if "ticktext" in layout["yaxis"]:  # the controls, by name
+                assert titles[0] == "win rate"
+                continue
             assert all(titles)
             if "log-prob" in titles[1] or "Δchosen" in titles[1]:
                 assert "nats per completion" in titles[1]
 
 
-def test_the_table_has_a_row_for_each_claim_with_its_verdict(document, rows):
-    cells = document.texts["td"]
-    table = [cells[i : i + 6] for i in range(0, len(cells), 6)]
-    assert len(table) == len(CLAIMS)
-    marks = {"holds": "✓", "fails": "✗", "undecided here": "○"}
-    kinds = [attrs["class"] for tag, attrs in document.tags if tag == "tr" and attrs]
-    for row, kind, verdict in zip(table, kinds, verdicts(rows), strict=True):
-        assert row[0] == verdict.claim
-        assert row[1] == f"{marks[verdict.verdict]} {verdict.verdict}"
-        assert kind == verdict.verdict.removesuffix(" here")
-        assert row[2:4] == [verdict.effect_text, verdict.interval_text]
-        assert row[4:] == [str(verdict.runs), verdict.note]
+def test_the_tables_have_a_row_for_each_claim_and_a_cell_for_each_set(document, rows):
+    cells = [" ".join(cell.split()) for cell in document.texts["td"]]
+    width = 2 + len(SETS)
+    table = [cells[i : i + width] for i in range(0, len(cells), width)]
+    order = [*CLAIMS, *(claim for claims in CONTROLS.values() for claim in claims), *ABLATIONS]
+    expected = [(claim, method) for claim in order for method in claim.spaces]
+    assert len(table) == len(expected)
+    signs = {"holds": "✓", "fails": "✗", "undecided here": "○", "no difference": "="}
+    for row, (claim, method) in zip(table, expected, strict=True):
+        assert row[:2] == [claim_title(claim, method), claim.unit]
+        for name, cell in zip(SETS, row[2:], strict=True):
+            said = [
+                f"{f'{at}: ' if at else ''}{signs.get(v.verdict, '–')} {v.verdict}{v.details}"
+                for at, v in claim.verdicts(rows, name, method).items()
+            ]
+            assert cell == " ".join(said)
 
 
-def test_the_page_says_how_much_was_run_the_headline_and_how_to_read_the_table(document, rows):
+def test_a_verdict_has_the_colour_of_its_kind(document, rows):
+    kinds = [
+        attrs["class"] for tag, attrs in document.tags
+        if tag == "span" and attrs.get("class") in ("holds", "fails", "undecided")
+    ]  # fmt: skip
+    verdicts = [
+        verdict.verdict
+        for claim in CLAIMS
+        for method in claim.spaces
+        for name in SETS
+        for verdict in claim.verdicts(rows, name, method).values()
+    ]
+    expected = [word if word in ("holds", "fails") else "undecided" for word in verdicts]
+    assert kinds[: len(expected)] == expected and {"holds", "fails"} <= set(kinds)
+
+
+def plain(text):
+    return text.replace("`", "").replace("*", "")
+
+
+def test_the_page_says_how_much_was_run_what_was_found_and_how_to_read_it(document, rows):
     paragraphs = [" ".join(text.split()) for text in document.texts["p"]]
-    runs = 3 * 5 * (16 * 4 + 4 + 4 + 2 + 1 + 1)
-    assert paragraphs[0].startswith(f"{runs:,} runs of a toy GPT-2 from results.csv")
-    assert "16 settings of learning rate and β, 5 seeds, 3 data sets" in paragraphs[0]
-    assert paragraphs[1] == headline(rows) and FOOTNOTE in paragraphs
+    assert paragraphs[0].startswith(
+        f"Races of a toy GPT-2, from results.csv. {plain(size_text(rows, ''))}"
+    )
+    assert document.texts["li"] == [
+        plain(f"{title}: {both_spaces(claim, rows)}") for title, claim in AGAINST_DPO.items()
+    ]
+    for said in (FOOTNOTE, best_settings_text(rows), *(settings_text(rows, w) for w in CONTROLS)):
+        assert plain(said) in paragraphs
+    assert [h for h in document.texts["h2"] if "controls" in h] == [
+        f"The controls, {where}" for where in CONTROLS
+    ]
+
+
+def test_unfinished_results_make_a_page_too(rows, tmp_path):
+    grid = [row for row in rows if row["experiment"] == "grid" and row["data"] == "tone"]
+    out = tmp_path / "part.html"
+    write_report(write(grid, tmp_path / "part.csv"), out)
+    page = Document(out.read_text(encoding="utf-8"))
+    assert len(page.plots) == MAPS + 1
+    assert [text for text in page.texts["p"] if text == "No runs yet."] == ["No runs yet."] * 2
+    assert all("not run" in cell for cell in page.texts["td"][-1:])
 
 
 def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(rows):
@@ -174,11 +237,13 @@ def test_results_of_a_single_run_and_names_that_look_like_html_make_a_page_too(r
 
 
 def test_a_value_that_a_template_reads_and_does_not_get_is_an_error():
-    size = Size(runs=1, settings=1, seeds=1, sets=["tone"])
-    values = {"size": size, "source": "x.csv", "footnote": "", "grid_sets": [], "verdicts": []}
+    values = dict.fromkeys(("size", "source", "footnote", "best"), "")
+    values |= dict.fromkeys(("sets", "claims", "controls", "ablation_claims"), [])
     values |= dict.fromkeys(("grid", "curves", "ablations"), {})
-    assert "All is well" in render("report.html", headline="All is well", **values)
-    with pytest.raises(UndefinedError, match="'headline' is undefined"):
+    assert "<li>All is <em>well</em></li>" in render(
+        "report.html", findings=["All is *well*"], **values
+    )
+    with pytest.raises(UndefinedError, match="'findings' is undefined"):
         render("report.html", **values)
 
 
@@ -191,6 +256,9 @@ def test_the_pages_style_and_script_are_written_into_it(file):
 def test_what_cannot_be_read_or_written_is_refused_and_nothing_is_lost(rows, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such file"):
         write_report(tmp_path / "none.csv", tmp_path / "report.html")
+    no_grid = write([r for r in rows if r["experiment"] == "k"], tmp_path / "k.csv")
+    with pytest.raises(InputError, match="has no runs of grid, which the report shows"):
+        write_report(no_grid, tmp_path / "report.html")
     results, out = write(rows[:3], tmp_path / "results.html"), tmp_path / "report.html"
     before = results.read_bytes()
     assert main(["report", str(results)]) == 2, "by default the report has this very name"
@@ -251,7 +319,7 @@ def test_in_a_browser_a_data_set_can_be_chosen_and_the_colours_follow_the_system
     chrome, file, document
 ):
     page = opened(chrome, file, 1280, "light")
-    curves = "document.querySelectorAll('.plot')[20].data[0].y"
+    curves = "document.querySelectorAll('.plot')[27].data[0].y"
     before = page.evaluate(curves)
     page.locator("#data-set").select_option("swap")
     page.wait_for_function(

@@ -63,7 +63,7 @@ def cell(name, text):
 def test_a_damaged_file_is_refused_with_its_line(change, message, tmp_path):
     path = tmp_path / "results.csv"
     noise = random.Random(0)
-    write(run("grid", "tone", "dpo", 0, 1e-4, 0.1, 0.5, noise), path)
+    write(run("grid", "tone", "dpo", 0, (1e-4, 0.1), 0.5, noise), path)
     text = change(path.read_text())
     if text is None:
         path.unlink()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
@@ -14,10 +15,15 @@ from adadpo_mini.paper.planned import PlannedRace, run_race
 from adadpo_mini.paper.results import COLUMNS, closing_rows, read_measurements
 from adadpo_mini.paper.results_writer import append_rows
 from adadpo_mini.paper.sweep import results_file, sweep
-from adadpo_mini.paper.tables import sets_table
+from adadpo_mini.paper.tables import table
 from adadpo_mini.tokens.templates import encode_prompts
+from adadpo_mini.toyworld.judge import outcomes, perfect_win_rate
 
-TINY = {"steps": 2, "batch_size": 2, "eval_pairs": 2, "measure_every": 0}
+TINY = {"steps": 2, "batch_size": 2, "eval_pairs": 2, "measure_every": 2}
+JUDGED = (
+    "kl", "prompts", "win_rate", "lc_win_rate", "ties", "win_rate_at_1", "lc_win_rate_at_1",
+    "perfect_win_rate", "length", "reference_length",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +45,10 @@ def test_a_sweep_writes_the_measured_steps_of_each_race_and_method(swept):
     ]
     for row in rows:
         assert math.isfinite(row["shift_chosen"])
-        judged = [row[name] for name in ("kl", "win_rate", "lc_win_rate", "length")]
+        judged = [row[name] for name in JUDGED]
         assert all((value is not None) == (row["step"] == 2) for value in judged)
+        assert (row["mean_rho"] is not None) == (row["step"] == 2)
+        assert row["ranking_accuracy"] in (0.0, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,11 @@ def alone(swept):
     config = swept[0][1].config
     settings = {name: getattr(config, name) for name in ("steps", "batch_size", "eval_pairs")}
     return race("tone", seed=1, measure_every=0, **settings)
+
+
+def held_out_prompts(count):
+    pairs = load_pairs("tone", split="test")
+    return list(dict.fromkeys(pair["prompt"] for pair in pairs))[:count]
 
 
 def rows_of_second(swept):
@@ -63,16 +76,38 @@ def test_the_rows_of_a_race_are_what_the_race_measures(swept, alone):
             ("shift_chosen", "eval_shift/chosen"),
             ("shift_rejected", "eval_shift/rejected"),
             ("accuracy", "eval_rewards/accuracies"),
+            ("ranking_accuracy", "eval_ranking_accuracy"),
             ("margin", "eval_rewards/margins"),
             ("rho", "eval_ada/rho"),
             ("ceiling_share", "eval_ada/ceiling_share"),
         ):
             assert row[column] == pytest.approx(event[name], abs=2e-6), column
-        assert row["win_rate"] == alone.summary["methods"][method]["win_rate"]
+        trained = [event["ada/rho"] for event in alone.events[method][:-1]]
+        assert row["mean_rho"] == pytest.approx(fmean(trained), abs=2e-6)
+        assert row["mean_rho"] != event["ada/rho"] or method == "dpo"
+
+
+def test_answers_are_judged_at_both_temperatures_with_their_ties(swept, alone):
+    tokenizer, prompts = alone.tokenizer, held_out_prompts(2)
+
+    def answers(model, temperature):
+        return probe_answers(model, tokenizer, prompts, 1, temperature)
+
+    for method, row in rows_of_second(swept).items():
+        cold, warm = (
+            outcomes(prompts, answers(alone.models[method], t), answers(alone.reference, t))
+            for t in (0.7, 1.0)
+        )
+        assert row["win_rate"] == pytest.approx(fmean(cold))
+        assert row["win_rate_at_1"] == pytest.approx(fmean(warm))
+        assert row["ties"] == cold.count(0.5) / 2 and row["prompts"] == 2
+        assert row["perfect_win_rate"] == pytest.approx(
+            perfect_win_rate(prompts, answers(alone.reference, 0.7)), abs=1e-6
+        )
 
 
 def test_lengths_are_tokens_with_the_end_token_and_the_kl_is_that_of_the_policy(swept, alone):
-    prompts = list(dict.fromkeys(pair["prompt"] for pair in load_pairs("tone", split="test")))[:2]
+    prompts = held_out_prompts(2)
     tokenizer, end = alone.tokenizer, alone.tokenizer.eos_token_id
 
     def mean_length(model):
@@ -90,10 +125,13 @@ def test_lengths_are_tokens_with_the_end_token_and_the_kl_is_that_of_the_policy(
         assert row["kl"] == pytest.approx(kl, abs=2e-6) and kl > 0
 
 
-def test_a_run_has_a_row_every_ten_steps_and_one_at_the_end():
-    rows = run_race(PlannedRace("sets", RaceConfig(**TINY | {"steps": 12})))
+def test_a_run_has_a_row_every_twenty_steps_at_each_that_is_judged_and_at_the_end():
+    rows = run_race(PlannedRace("sets", RaceConfig(**TINY | {"steps": 22, "measure_every": 15})))
     for method in ("dpo", "adadpo"):
-        assert [row["step"] for row in rows if row["method"] == method] == [0, 10, 12]
+        own = [row for row in rows if row["method"] == method]
+        assert [row["step"] for row in own] == [0, 15, 20, 22]
+        assert [row["step"] for row in own if row.get("win_rate") is not None] == [15, 22]
+        assert [row["step"] for row in own if row.get("mean_rho") is not None] == [22]
 
 
 def test_a_sweep_that_is_done_runs_nothing(swept):
@@ -114,7 +152,7 @@ def test_a_sweep_goes_on_where_it_was_cut_off_with_the_same_numbers(swept, tmp_p
     assert set(found) > set(whole.read_text().splitlines()) and len(found) == len(lines) + 4
     assert len(read_measurements(part)) == 12
     with pytest.raises(InputError, match="differ in settings"):
-        sets_table(part)
+        table("sets", part)
 
 
 @pytest.mark.parametrize("begun", [None, "", ",".join(COLUMNS)[:50], ",".join(COLUMNS)])

@@ -102,7 +102,8 @@ def beta_results():
 
 def test_the_table_of_betas_has_a_row_for_each_method_and_beta(tmp_path):
     text, size = table("beta", write(beta_results(), tmp_path / "beta.csv")).split("\n\n")
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines()]
+    lines = [line.strip("|").split(" | ") for line in text.splitlines()]
+    lines = [[cell.strip() for cell in line] for line in lines]
     assert [line[:2] for line in lines[2:]] == [
         ["DPO", "0.1"], ["DPO", "1"], ["AdaDPO", "0.1"], ["AdaDPO", "1"],
     ]  # fmt: skip
@@ -130,7 +131,9 @@ def test_the_table_of_the_arcs_has_a_row_for_each_judged_step(tmp_path):
         for label in ("DPO", "AdaDPO")
         for step in ("20", "40")
     ]
-    assert [line[3:5] for line in lines[:2]] == [["0.0 ± 0.0", "0.20 ± 0.00"], ["0.0 ± 0.0", "0.40 ± 0.00"]]
+    assert [line[3:5] for line in lines[:2]] == [
+        ["0.0 ± 0.0", "0.20 ± 0.00"], ["0.0 ± 0.0", "0.40 ± 0.00"],
+    ]  # fmt: skip
     assert lines[-1][3] == "2.0 ± 0.0"
     assert [size.split(":")[0] for size in sizes[:-1]] == [f"`{name}`" for name in ARCS]
     assert "learning rate 0.001, β = 0.1, 2 seeds." in sizes[0]

@@ -18,14 +18,14 @@ COMMAND = f"""
 import sys
 from adadpo_mini import RaceConfig
 from adadpo_mini.cli import entry as cli
-from adadpo_mini.paper import experiments
+from adadpo_mini.paper import plans
 from adadpo_mini.paper.sweep import PlannedRace
 
 tiny = {TINY}
-experiments.sets = lambda: [  # those from the fourth on take minutes
+plans.PLANS["sets"] = plans.Stages("tiny", lambda: [  # those from the fourth on take minutes
     PlannedRace("sets", RaceConfig(**tiny | {{"seed": n, "steps": 2 if n < 4 else 20_000}}))
     for n in range(9)
-]
+])
 sys.exit(cli.main(["sweep", "sets", "--processes", "2", "--out", sys.argv[1]]))
 """
 

@@ -60,7 +60,7 @@ def interrupted_while_judging(folder, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("adadpo_mini.run.win_rates", interrupt)
+        patch.setattr("adadpo_mini.run.all_win_rates", interrupt)
         return resume(folder)
 
 
