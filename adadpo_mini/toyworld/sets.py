@@ -20,8 +20,9 @@ TRAIN_PAIRS, TEST_PAIRS = 1000, 200
 SETS_BYTES = 3_000_000  # approximate size of all files
 FLIPPED_SHARE = 0.2
 CAVEATS = {
-    "swap": "No setting was found in which DPO is clearly ahead of its reference.",
-    "length_bias": "Both sides have equal reward, so a win rate shows damage only.",
+    "swap": "No setting was found in which DPO is more than slightly ahead of its reference.",
+    "length_bias": "Both sides have equal reward, so the preference cannot raise a win rate: what "
+    "is lost is damage.",
 }
 """What to know before comparing win rates on a set."""
 

@@ -92,9 +92,10 @@ def heat_map(cells: Cells, quantity: Quantity, scale: Scale, reach: float) -> go
             ygap=2,
         )
     )
-    figure.update_xaxes(type="category", title="learning rate", showgrid=False)
+    upright = {"tickangle": 0, "tickfont": {"size": 11}}  # five must fit into a narrow picture
+    figure.update_xaxes(type="category", title="learning rate", showgrid=False, **upright)
     figure.update_yaxes(type="category", title="β", showgrid=False)
-    return finish(figure, height=215, left=48, right=6)
+    return finish(figure, height=215, left=44, right=2)
 
 
 def _hover_text(rate: float, beta: float, values: Sequence[float], quantity: Quantity) -> str:
