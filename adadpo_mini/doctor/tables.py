@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adadpo_mini.doctor.names import curve, step_name, trl_name
 from adadpo_mini.errors import InputError
+from adadpo_mini.system.cells import long_cells
 
 Rows = list[tuple[str, dict]]
 """(file and line, row)."""
@@ -30,8 +31,8 @@ def read_csv(file: Path, text: str) -> dict[str, Rows]:
     """
     head, _, _ = text.partition("\n")
     separator = "\t" if "\t" in head and "," not in head else ";" if "," not in head else ","
-    csv.field_size_limit(1 << 30)
-    lines = list(csv.reader(text.splitlines(), delimiter=separator))
+    with long_cells():
+        lines = list(csv.reader(text.splitlines(), delimiter=separator))
     columns = [name.strip() for name in lines[0]] if lines else []
     step = step_name(columns)
     if step is None:

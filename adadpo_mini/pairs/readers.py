@@ -20,6 +20,7 @@ from adadpo_mini.errors import InputError
 from adadpo_mini.pairs.columns import check_columns
 from adadpo_mini.pairs.opening import check_is_file, format_of, not_read, text_of_file
 from adadpo_mini.pairs.tables import batch_rows, columns_to_read
+from adadpo_mini.system.cells import long_cells
 from adadpo_mini.toyworld.sets import SETS
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 Numbered = Iterator[tuple[int, object]]
 
 READ_AT_ONCE = 1 << 20  # characters, or bytes
-LONGEST_CELL = 1 << 27  # characters; the default of 131,072 is fewer than a long answer has
 
 
 def read_file(path: Path) -> tuple[str, Numbered, tuple[str, ...]]:
@@ -155,8 +155,7 @@ class _JsonWindow:
 
 
 def _csv_rows(path: Path) -> Numbered:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    with text_of_file(path, newline="") as file:
+    with long_cells(), text_of_file(path, newline="") as file:
         header = file.readline()
         file.seek(0)
         marks = [mark for mark in ",;\t" if mark in header]

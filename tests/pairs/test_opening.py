@@ -1,6 +1,7 @@
 """Compressed files, encodings, and cells that are longer than usual."""
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -67,3 +68,12 @@ def test_a_long_cell_of_a_csv_is_read(tmp_path):
 def test_the_row_numbers_of_a_data_frame_are_no_column_of_their_own(tmp_path):
     (tmp_path / "a.csv").write_text(",prompt,chosen,rejected\n0,a,b,c\n")
     assert load_pairs(tmp_path / "a.csv").report.remarks.text("a") == ""
+
+
+def test_reading_a_long_cell_leaves_the_limit_of_other_readers_as_it_was(tmp_path):
+    before = csv.field_size_limit()
+    long = "word " * 40_000
+    path = tmp_path / "long.csv"
+    path.write_text(f'prompt,chosen,rejected\nWhy?,"{long}yes","{long}no"\n')
+    assert load_pairs(path)[0]["chosen"].startswith(long)
+    assert csv.field_size_limit() == before
