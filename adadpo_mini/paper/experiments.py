@@ -204,12 +204,12 @@ def _best(rows: Sequence[Row], data: str, method: str) -> tuple[float, float]:
     return best
 
 
-def sets(seeds: int = 2) -> list[PlannedRace]:
+def sets(seeds: int = 3) -> list[PlannedRace]:
     """Return the races of every toy set at the defaults."""
     return [PlannedRace("sets", config) for config in _sets(seeds, ("dpo", "adadpo", "rpo"))]
 
 
-def matched_sets(rows: Sequence[Row], seeds: int = 2) -> list[PlannedRace]:
+def matched_sets(rows: Sequence[Row], seeds: int = 3) -> list[PlannedRace]:
     """Return, for every race of `sets`, the constant that equals AdaDPO's mean ρ there.
 
     Raises:
@@ -227,7 +227,7 @@ def _sets(seeds: int, methods: tuple[str, ...]) -> list[RaceConfig]:
     return [RaceConfig(data=name, seed=seed, **more) for seed in range(seeds) for name in SETS]
 
 
-def betas(seeds: int = 2) -> list[PlannedRace]:
+def betas(seeds: int = 3) -> list[PlannedRace]:
     """Return the races of the default set and learning rate over β, all else equal."""
     more = {"eval_pairs": PROMPTS, "measure_every": RaceConfig.steps}
     return [
