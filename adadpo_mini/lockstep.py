@@ -183,7 +183,7 @@ class Race:
 
 
 def with_matched_ratio(race: Race, note: Note = say_nothing) -> Race:
-    """Return the same race with the ratio of `fixed_ratio` equal to AdaDPO's mean ρ.
+    """Set the ratio of `fixed_ratio` to AdaDPO's mean ρ, before the first step; return the race.
 
     AdaDPO trains once to measure it: the same start, pairs and order, without a run folder. A
     constant of this size gives the chosen side the same dose in total, so what differs between the
@@ -201,7 +201,11 @@ def with_matched_ratio(race: Race, note: Note = say_nothing) -> Race:
         raise InputError(str(error)) from error
     ratio = round(fmean(weights[:-1]), 4)  # the last batch is not trained on
     note(f"the ratio of fixed_ratio is {ratio:g}, AdaDPO's mean ρ")
-    return Race(replace(race.config, ratio=ratio), **given)
+    race.config = replace(race.config, ratio=ratio)
+    race.prepared = replace(race.prepared, config=race.config)
+    control = "fixed_ratio"
+    race.trainers[control] = new_trainer(control, race.models[control], race.prepared)
+    return race
 
 
 def new_trainer(method: str, policy: Model, prepared: Prepared) -> MethodTrainer:

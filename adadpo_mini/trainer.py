@@ -103,9 +103,9 @@ class Trainer:
     def prepare(self, batches: Iterable[ScoredBatch]) -> None:
         """Do nothing: a loss on pairs has only one stage."""
 
-    def compute_loss(self, batch: ScoredBatch) -> BatchLoss:
-        """Return the loss of a batch and the log-probs it was computed from."""
-        return batch_loss(self.model, self.loss, batch, logps=self._logps)
+    def compute_loss(self, batch: ScoredBatch, loss: BoundLoss | None = None) -> BatchLoss:
+        """Return a loss of a batch, by default the method's, and the log-probs it came from."""
+        return batch_loss(self.model, loss or self.loss, batch, logps=self._logps)
 
     def _backward(self, batch: ScoredBatch, loss: BoundLoss | None = None) -> BatchLoss:
         """Compute a loss, by default the method's, and its gradient.
@@ -114,7 +114,7 @@ class Trainer:
         """
         results = []
         for part in batch.parts(self._pairs_at_once):
-            result = batch_loss(self.model, loss or self.loss, part, logps=self._logps)
+            result = self.compute_loss(part, loss)
             (result.loss.loss * (len(part) / len(batch))).backward()
             results.append(result)
         return BatchLoss.join(results)

@@ -129,8 +129,7 @@ def _measures(prompts: float) -> str:
         "Δ is the change in the mean log-prob of held-out completions against the reference, in "
         "nats per completion. A win rate is against the reference's answers to "
         f"{prompts:.0f} held-out prompts, both sampled at temperature 0.7, and at 1 where it says "
-        "T 1; the exact judge decides, and a tie counts half. *A perfect model* always writes a "
-        "best answer, and ties where the reference does, too. Each cell is the mean over seeds ± "
+        "T 1; the exact judge decides, and a tie counts half. Each cell is the mean over seeds ± "
         "half of its 95 % t interval, which covers neither other prompts nor another base model."
     )
 

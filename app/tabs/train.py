@@ -1,6 +1,7 @@
 """The Train tab: settings, Start and Stop, the live chart, and a status line in words."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def describe_sets() -> str:
 def beta_measured() -> str:
     """Return the page about β from the results, without its title and how it is made."""
     text = (data_dir() / "results" / "beta.md").read_text(encoding="utf-8")
-    return text.split("\n", 1)[1].split("## How it is made")[0]
+    shown = text.split("\n", 1)[1].split("## How it is made")[0]
+    return re.sub(r"\[(.+?)\]\(\S+?\)", r"\1", shown)  # links lead to files beside it
 
 
 def feed_since(run: Run | None, cursor: Cursor) -> tuple[str, Cursor]:
@@ -109,12 +111,12 @@ def build(
                 stop = gr.Button("Stop", interactive=False, elem_id="run-stop", min_width=90)
             with gr.Accordion("What the data sets are", open=False):
                 gr.Markdown(describe_sets())
-            with gr.Accordion("What β does, measured", open=False):
-                gr.Markdown(beta_measured())
         with gr.Column(scale=3, min_width=320):
             status = gr.HTML(words.status(None), elem_id="run-status", padding=False)
             chart = _lay_out_chart(plotly_js)
             gr.Markdown(LEGEND, elem_classes="caption")
+            with gr.Accordion("What β does, measured", open=False):
+                gr.Markdown(beta_measured(), elem_classes="wide-table")
     timer = gr.Timer(TICK, active=False)
     parts = Parts(settings, start, stop, chart, status, gr.State({}), timer)
     _connect(page, parts, Handlers(engine), mine, watched)
