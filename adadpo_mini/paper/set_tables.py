@@ -97,7 +97,8 @@ def _size(rows: Sequence[Row], experiments: Iterable[str], source: str) -> str:
     return (
         f"{steps:.0f} steps of {batch_size:.0f} pairs, β = {beta:g}, learning rate "
         f"{learning_rate:g}, {seeds} seeds (for the order of the pairs and the sampled answers). "
-        f"{_measures(prompts)}"
+        f"{_measures(prompts)} *A perfect model* "
+        "always writes a best answer, and ties where the reference does, too."
     )
 
 
